@@ -1,0 +1,195 @@
+//! The doors of the house as small traits, and the fence. Adapters implement the doors; the rooms above know only these.
+//!
+//! Every call may be dropped at any await without harm, may be repeated, and has a deadline of its own inside the adapter.
+//! A hit in the local tier reaches none of them, so `dyn` costs nothing that matters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::{Change, List, Membership, Moment, UserId};
+pub use crate::protocol::continuity::Break;
+pub use crate::protocol::lease::Landed;
+
+/// The origin: Clerk.
+pub trait Origin: Send + Sync {
+    /// Reads all memberships of a user, every page (I9), within 4 s. Newest first, as the origin sorts them.
+    fn read<'a>(&'a self, user: &'a UserId, priority: Priority) -> BoxFuture<'a, Result<OriginAnswer, OriginError>>;
+}
+
+/// What the origin said. Everything that is neither of these is an error, never an absence (I8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginAnswer {
+    /// The user's memberships; none is a normal answer.
+    Memberships(Vec<Membership>),
+    /// The origin knows no such user.
+    UserUnknown,
+}
+
+/// Who goes first when the budget is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Nothing is known of the user: a caller waits.
+    Cold,
+    /// A first "no" is to be checked: a caller waits.
+    FirstDenial,
+    /// A "no" that was given before is to be checked again.
+    RepeatedDenial,
+    /// The caller asked for the origin although something is known.
+    NoCache,
+    /// Nobody waits: the background refresh.
+    Refresh,
+}
+
+/// Why the origin could not be asked. The reader can retry; none of these says anything about the user.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OriginError {
+    /// The origin's 429, or our own budget is spent.
+    #[error("the origin's rate limit is reached")]
+    RateLimited {
+        /// When asking again has a chance.
+        retry_after: Duration,
+    },
+    /// It did not answer in time.
+    #[error("the origin did not answer in time")]
+    TimedOut,
+    /// It cannot be reached, fails, or its breaker is open.
+    #[error("the origin is unavailable: {what}")]
+    Unavailable {
+        /// A phrase for the log: no body, no id.
+        what: String,
+    },
+    /// It refuses our key: for the operator.
+    #[error("the origin refuses the key")]
+    Unauthorized,
+    /// It answered what we cannot read, or pages that do not add up.
+    #[error("the origin's answer is malformed: {what}")]
+    Malformed {
+        /// A phrase for the log: no body, no id.
+        what: String,
+    },
+}
+
+/// The shared tier: values and guards in Redis.
+pub trait SharedTier: Send + Sync {
+    /// The value of a user, if there is one that its guard vouches for. A foreign or torn value is none.
+    fn get<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<SharedValue>, SharedError>>;
+    /// Takes the lease of a user, making one if there is none; before the origin is asked (I5).
+    fn begin<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Lease, SharedError>>;
+    /// Lands a reading under its lease. `keep` bounds its life beyond what the TTL does.
+    fn land<'a>(&'a self, lease: Lease, list: &'a List, keep: Option<Duration>) -> BoxFuture<'a, Result<Landed, SharedError>>;
+    /// Voids values and leases of users, unconditionally. Done again on any doubt.
+    fn invalidate<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<(), SharedError>>;
+    /// Whether the last exchanges worked; for readiness.
+    fn is_reachable(&self) -> bool;
+}
+
+/// A value of the shared tier.
+#[derive(Debug, Clone)]
+pub struct SharedValue {
+    /// The list.
+    pub list: List,
+    /// When its reading began, on this machine's clock: never later than it was.
+    pub as_of: Moment,
+    /// The same on the stream's clock, in microseconds.
+    pub stamp: u64,
+    /// The lease it was landed under: to land a corrected value with the same as-of.
+    pub token: Arc<str>,
+}
+
+/// The right to land one reading. Not `Clone`: landing consumes it.
+#[derive(Debug)]
+pub struct Lease {
+    /// Whose.
+    pub user: UserId,
+    /// The guard's token.
+    pub token: Arc<str>,
+    /// When the reading began, Redis time in microseconds.
+    pub stamp: u64,
+}
+
+/// Why the shared tier could not be used. Costs the shared copy, never an answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SharedError {
+    /// No answer within 250 ms.
+    #[error("the shared tier did not answer in time")]
+    TimedOut,
+    /// No connection, or it failed.
+    #[error("the shared tier is unavailable: {what}")]
+    Unavailable {
+        /// A phrase for the log.
+        what: String,
+    },
+}
+
+/// The change stream, to append to. Its reader feeds a [`StreamSink`].
+pub trait ChangeStream: Send + Sync {
+    /// Appends one change. Ok means confirmed: every node will apply it.
+    fn append<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), SharedError>>;
+    /// How the reader of the stream stands; for readiness.
+    fn standing(&self) -> StreamStanding;
+}
+
+/// How the reader of the stream stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamStanding {
+    /// Whether the last question was answered without a break.
+    pub is_continuous: bool,
+    /// Breaks since start.
+    pub breaks: u64,
+}
+
+/// Who is fed by the stream's reader: the cache. Calls come from one task, in order; none may block.
+pub trait StreamSink: Send + Sync {
+    /// Applies one change that passed at `at`, on this machine's clock: never earlier than it did.
+    fn apply(&self, change: &Change, at: Moment);
+    /// Applies an entry that this release cannot read.
+    fn apply_unreadable(&self);
+    /// Continuity was lost: local entries must pass the shared tier once more.
+    fn broke(&self, cause: Break);
+    /// Readings that began before `since` may be from before a lost history: they are no answers, from any tier. Zero
+    /// lifts it.
+    fn doubt_before(&self, since: Moment);
+}
+
+/// The latest moment up to which this node is known to have applied the change stream. Moved by the stream's owner, read by
+/// the hot path.
+#[derive(Debug, Clone)]
+pub struct Fence(FenceKind);
+
+#[derive(Debug, Clone)]
+enum FenceKind {
+    /// One process: every change is applied as it is appended, so the fence is now.
+    Always,
+    /// Several nodes: the moment the last complete question was sent.
+    Asked(Arc<AtomicU64>),
+}
+
+impl Fence {
+    /// The fence of a single process.
+    pub fn always() -> Self {
+        Self(FenceKind::Always)
+    }
+
+    /// A fence that was never reached yet.
+    pub fn asked() -> Self {
+        Self(FenceKind::Asked(Arc::new(AtomicU64::new(0))))
+    }
+
+    /// Moves the fence. Release: whoever sees the new fence sees what was applied before it.
+    pub fn advance(&self, to: Moment) {
+        if let FenceKind::Asked(fence) = &self.0 {
+            fence.fetch_max(to.as_micros(), Ordering::Release);
+        }
+    }
+
+    /// The fence. Acquire: load it before the entry is looked for (I6).
+    pub fn load(&self, now: Moment) -> Moment {
+        match &self.0 {
+            FenceKind::Always => now,
+            FenceKind::Asked(fence) => Moment::from_micros(fence.load(Ordering::Acquire)),
+        }
+    }
+}
