@@ -1,4 +1,8 @@
 //! Configuration, resolved and checked: what `serve` runs with.
+//!
+//! In: flags, environment and `rollcall.toml` ([`Settings::gather`]). Out: a [`Config`] in which every relation holds, or a
+//! [`ConfigError`] with everything that is wrong. Secrets stay in redacting types from the first moment. The words for all
+//! of it are in one [`TABLE`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +11,23 @@ use secrecy::SecretString;
 
 use crate::http::auth::ServiceKey;
 use crate::protocol::freshness::Bounds;
+
+mod args;
+mod error;
+mod file;
+mod layers;
+mod parse;
+mod resolve;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use args::Typed;
+pub use error::{ConfigError, Problem, Shown};
+pub use file::read_secret;
+pub use layers::{Environment, Settings, Source};
+pub use parse::key_name;
+pub use table::{Flag, Name, Setting, TABLE, markdown};
 
 /// Everything a node needs to know, with every relation checked.
 #[derive(Debug, Clone)]
@@ -33,4 +54,22 @@ pub struct Config {
     pub origin_rate: u32,
     /// How long a stopping node still answers while not ready.
     pub shutdown_delay: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Logging {
+    /// A filter that was parsed once already.
+    pub filter: String,
+    /// None: text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
 }

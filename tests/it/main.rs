@@ -1,1 +1,3 @@
-fn main() {}
+//! Capabilities end to end, one file each: the real binary and real servers.
+
+mod commands;

@@ -1,0 +1,135 @@
+//! `rollcall evict USER…`: forgets what is remembered of users, on every node; the next read of each asks Clerk.
+//!
+//! Through a running service (`--server`), which carries it to all others. Confirmed or failed: a user whose eviction was not
+//! confirmed makes the exit code 1 (I8).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Client, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::output::{self, Colour};
+use super::{Usage, client};
+use crate::config::{ConfigError, Environment, Settings, Typed, read_secret};
+use crate::domain::UserId;
+use crate::telemetry::ErrorChain;
+
+/// More than the service's own limit for an eviction.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// Arguments of `evict`.
+#[derive(clap::Args)]
+#[command(after_help = "Exit codes: 0 all evicted, 1 something failed, 2 typed wrongly, 78 bad configuration")]
+pub(super) struct Args {
+    /// The users
+    #[arg(value_name = "USER", value_parser = UserId::parse, required_unless_present = "all")]
+    users: Vec<UserId>,
+    /// All users (through Redis only)
+    #[arg(long, conflicts_with_all = ["users", "server"])]
+    all: bool,
+    /// A running service, such as http://127.0.0.1:8787
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// A service key of scope evict; better by file or variable: a command line can be seen by others [env: ROLLCALL_KEY]
+    #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
+    key: Option<String>,
+    /// The file that holds the service key [env: ROLLCALL_KEY_FILE]
+    #[arg(long, value_name = "PATH")]
+    key_file: Option<PathBuf>,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of one user.
+#[derive(Debug, Serialize)]
+struct Eviction {
+    user: UserId,
+    evicted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
+    let evictions = match &args.server {
+        Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
+        None => io.block_on(through_redis(&args))?,
+    };
+    let is_done = evictions.iter().all(|eviction| eviction.evicted);
+    if args.json {
+        output::json(&evictions)?;
+    } else {
+        evictions.iter().try_for_each(|eviction| output::line(&eviction.line()))?;
+    }
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Straight at the shared tier and the change stream, for when no service can be reached.
+async fn through_redis(_args: &Args) -> anyhow::Result<Vec<Eviction>> {
+    let settings = Settings::gather(&Typed::default(), &Environment::of_process())?;
+    match settings.redis()? {
+        Some(_) => {
+            Err(Usage("evicting through Redis is not in this release: name a running service with --server".to_owned()).into())
+        }
+        None => {
+            Err(Usage("name a running service with --server: without Redis there is no other way to its memory".to_owned())
+                .into())
+        }
+    }
+}
+
+async fn through_server(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
+    let client = client::client(&server, ANSWER_MAX)?;
+    let authorization = format!("Bearer {}", key(args)?.expose_secret());
+    let mut evictions = Vec::with_capacity(args.users.len());
+    for user in &args.users {
+        let error = evict(&client, &server, &authorization, user).await.err();
+        let error = error.map(|error| ErrorChain(error.as_ref()).to_string());
+        evictions.push(Eviction { user: user.clone(), evicted: error.is_none(), error });
+    }
+    Ok(evictions)
+}
+
+async fn evict(client: &Client, server: &Url, authorization: &str, user: &UserId) -> anyhow::Result<()> {
+    let url = format!("{}/v1/users/{user}/orgs", server.as_str().trim_end_matches('/'));
+    let answer = client.delete(url).header(AUTHORIZATION, authorization).send().await;
+    match answer.map_err(reqwest::Error::without_url).context("no answer")?.status() {
+        StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::UNAUTHORIZED => anyhow::bail!("401: the service does not know this key"),
+        StatusCode::FORBIDDEN => anyhow::bail!("403: the key's scope is not evict or admin"),
+        StatusCode::SERVICE_UNAVAILABLE => anyhow::bail!("503: not confirmed on every node; try again"),
+        status => anyhow::bail!("{status}"),
+    }
+}
+
+/// Flags over environment, as everywhere.
+fn key(args: &Args) -> anyhow::Result<SecretString> {
+    let environment = Environment::of_process();
+    let from_file = |path: &Path, by| read_secret(path, by).map_err(ConfigError::from);
+    if let Some(key) = &args.key {
+        return Ok(key.trim().into());
+    }
+    if let Some(path) = &args.key_file {
+        return Ok(from_file(path, "--key-file")?);
+    }
+    match (environment.get("ROLLCALL_KEY"), environment.get("ROLLCALL_KEY_FILE")) {
+        (Some(key), _) => Ok(key.into()),
+        (None, Some(path)) => Ok(from_file(Path::new(path), "ROLLCALL_KEY_FILE")?),
+        (None, None) => Err(Usage("--server needs a service key: --key-file, --key or ROLLCALL_KEY".to_owned()).into()),
+    }
+}
+
+impl Eviction {
+    fn line(&self) -> String {
+        match &self.error {
+            None => format!("{}  {}", output::paint(Colour::Green, "evicted"), self.user),
+            Some(error) => format!("{}  {}", output::paint(Colour::Red, error), self.user),
+        }
+    }
+}

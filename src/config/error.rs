@@ -1,0 +1,98 @@
+//! What is wrong with a configuration: all of it at once, each problem naming the setting, its value and where it came from.
+//!
+//! Made by the layers and by `resolve`; ends the process with exit code 78. The value of a secret is never in it.
+
+use std::fmt;
+
+use super::layers::Source;
+use super::table::Name;
+
+/// A configuration that cannot be used, with every reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// `serve` cannot do without it.
+    #[error("{} is missing. Where to get it: {how}", .name.setting().variable)]
+    Missing {
+        /// Which.
+        name: Name,
+        /// Where to get one.
+        how: &'static str,
+    },
+    /// The value cannot be read, or lies outside its range.
+    #[error("{shown}: {why}")]
+    Malformed {
+        /// Name, value and source.
+        shown: Shown,
+        /// What is wrong and what is accepted.
+        why: String,
+    },
+    /// Two settings that cannot both be as they are.
+    #[error("{first} and {second}: {rule}")]
+    Relation {
+        /// One.
+        first: Shown,
+        /// The other.
+        second: Shown,
+        /// What must hold between them.
+        rule: String,
+    },
+    /// A key of the file that is none of ours.
+    #[error("unknown key `{key}` in {path}. Accepted: {accepted}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The file.
+        path: String,
+        /// All keys.
+        accepted: String,
+    },
+    /// A file that cannot be read, or is not what it should be.
+    #[error("{path} (named by {by}): {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What named it.
+        by: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A setting as it is shown to people: its variable, its value unless secret, and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown(String);
+
+impl Shown {
+    pub(super) fn new(name: Name, value: Option<&str>, source: &Source) -> Self {
+        let value = value.filter(|_| !name.setting().is_secret).map(|value| format!(" = {value}"));
+        Self(format!("{}{} ({source})", name.setting().variable, value.unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}

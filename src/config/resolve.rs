@@ -1,0 +1,159 @@
+//! From what was written to what is meant: parses every setting, then checks what must hold between them.
+//!
+//! All problems are gathered before any is told. Never reads a clock, a file or a variable.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::{ConfigError, Problem};
+use super::layers::{Given, Settings, Source};
+use super::parse::{self, Parsed};
+use super::table::{Name, TABLE};
+use super::{Config, LogFormat, Logging};
+use crate::protocol::freshness::Bounds;
+
+/// How long changes are remembered. TTL and grace must end within it: an older reading could miss a change that is forgotten.
+const FACTS_WINDOW: Duration = Duration::from_secs(30 * 60);
+/// What is kept free of the facts window for reads under way and clocks.
+const FACTS_RESERVE: Duration = Duration::from_secs(60);
+/// Below, the stream would be asked more often than every 2.5 ms; above, a revocation is no longer "at once" for anybody.
+const STALENESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// Longer than any orchestrator waits before it kills.
+const SHUTDOWN_DELAY_MAX: Duration = Duration::from_secs(300);
+/// Clerk's limits per 10 s, by kind of key.
+const ORIGIN_LIMIT_LIVE: u32 = 1000;
+const ORIGIN_LIMIT_OTHER: u32 = 100;
+
+impl Settings {
+    /// The configuration that `serve` runs with. Fails with everything that is missing, malformed or at odds.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let mut problems: Vec<Problem> = TABLE.iter().filter_map(|setting| self.missing(setting.name)).collect();
+        let clerk_secret_key = keep(self.value(Name::ClerkSecretKey, parse::clerk_secret_key), &mut problems);
+        let webhook_secrets = keep(self.value(Name::WebhookSecrets, parse::webhook_secrets), &mut problems);
+        let api_keys = keep(self.value(Name::ApiKeys, parse::api_keys), &mut problems);
+        let clerk_api_url = keep(self.value(Name::ClerkApiUrl, parse::clerk_api_url), &mut problems);
+        let redis_url = keep(self.value(Name::RedisUrl, parse::redis_url), &mut problems);
+        let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
+        let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
+        let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
+        let origin_rate = keep(self.value(Name::OriginRate, parse::origin_rate), &mut problems);
+        let shutdown_delay = keep(self.within(Name::ShutdownDelay, Duration::ZERO, SHUTDOWN_DELAY_MAX), &mut problems);
+        let bounds = self.bounds(&mut problems);
+        problems.extend(self.logging().err().into_iter().flat_map(|error| error.problems));
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let clerk_secret_key: SecretString = clerk_secret_key.expect("what is required was found, or is a problem");
+        Ok(Config {
+            origin_rate: origin_rate.unwrap_or_else(|| default_rate(&clerk_secret_key)),
+            clerk_secret_key,
+            webhook_secrets: webhook_secrets.expect("what is required was found, or is a problem"),
+            api_keys: api_keys.expect("what is required was found, or is a problem"),
+            clerk_api_url: clerk_api_url.expect(HAS_DEFAULT),
+            redis_url,
+            listen: listen.expect(HAS_DEFAULT),
+            key_prefix: key_prefix.expect(HAS_DEFAULT),
+            local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
+            shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
+            bounds: bounds.expect("no problem was found"),
+        })
+    }
+
+    /// Where to listen.
+    pub fn listen(&self) -> Result<SocketAddr, ConfigError> {
+        Ok(self.value(Name::Listen, parse::listen)?.expect(HAS_DEFAULT))
+    }
+
+    /// The signing secrets of the webhook endpoint, or an error that says where to get one.
+    pub fn webhook_secrets(&self) -> Result<Vec<SecretString>, ConfigError> {
+        let found = self.value(Name::WebhookSecrets, parse::webhook_secrets)?;
+        found.ok_or_else(|| self.missing(Name::WebhookSecrets).expect("it is required and was not found").into())
+    }
+
+    /// Redis, if there is one, and the prefix of its keys.
+    pub fn redis(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
+        let prefix = self.value(Name::KeyPrefix, parse::key_prefix)?.expect(HAS_DEFAULT);
+        Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
+    }
+
+    /// What is logged, and how.
+    pub fn logging(&self) -> Result<Logging, ConfigError> {
+        let filter = self.value(Name::Log, |text| match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => {
+                Err("not a log filter. Accepted: error, warn, info, debug, trace, or info,rollcall::redis=debug".to_owned())
+            }
+        })?;
+        let format = self.value(Name::LogFormat, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("not a log format. Accepted: text, json".to_owned()),
+        })?;
+        Ok(Logging { filter: filter.expect(HAS_DEFAULT), format })
+    }
+
+    fn missing(&self, name: Name) -> Option<Problem> {
+        let how = name.setting().required.filter(|_| self.given(name).is_none())?;
+        Some(Problem::Missing { name, how })
+    }
+
+    fn value<T>(&self, name: Name, parse: impl Fn(&str) -> Parsed<T>) -> Result<Option<T>, Problem> {
+        let Some(Given { text, .. }) = self.given(name) else { return Ok(None) };
+        parse(text.expose_secret()).map(Some).map_err(|why| self.malformed(name, why))
+    }
+
+    fn within(&self, name: Name, min: Duration, max: Duration) -> Result<Option<Duration>, Problem> {
+        self.value(name, |text| match parse::duration(text)? {
+            value if (min..=max).contains(&value) => Ok(value),
+            _ => {
+                Err(format!("out of range. Accepted: {} to {}", humantime::format_duration(min), humantime::format_duration(max)))
+            }
+        })
+    }
+
+    fn malformed(&self, name: Name, why: String) -> Problem {
+        Problem::Malformed { shown: self.shown(name), why }
+    }
+
+    /// The four durations of the freshness rule, and what must hold between them.
+    fn bounds(&self, problems: &mut Vec<Problem>) -> Option<Bounds> {
+        let staleness = keep(self.within(Name::StalenessBound, STALENESS.0, STALENESS.1), problems);
+        let ttl = keep(self.within(Name::Ttl, Duration::from_secs(1), FACTS_WINDOW), problems);
+        let grace = keep(self.within(Name::Grace, Duration::ZERO, FACTS_WINDOW), problems);
+        let local_age_max = keep(self.within(Name::LocalAgeMax, Duration::from_millis(1), FACTS_WINDOW), problems);
+        let (staleness, ttl, grace, local_age_max) = (staleness?, ttl?, grace?, local_age_max?);
+        if ttl + grace + FACTS_RESERVE > FACTS_WINDOW {
+            let rule = "TTL + grace + 1m must be at most the 30m for which changes are remembered";
+            problems.push(self.relation(Name::Ttl, Name::Grace, rule));
+        }
+        let is_default = self.given(Name::LocalAgeMax).is_some_and(|given| given.source == Source::Default);
+        if local_age_max > ttl && !is_default {
+            problems.push(self.relation(Name::LocalAgeMax, Name::Ttl, "the local age must be at most the TTL"));
+        }
+        Some(Bounds { staleness, ttl, grace, local_age_max: local_age_max.min(ttl) })
+    }
+
+    fn relation(&self, first: Name, second: Name, rule: &str) -> Problem {
+        Problem::Relation { first: self.shown(first), second: self.shown(second), rule: rule.to_owned() }
+    }
+}
+
+const HAS_DEFAULT: &str = "the table has a default for it";
+
+fn keep<T>(found: Result<Option<T>, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    found.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    })
+}
+
+/// Four fifths of what Clerk allows: the rest is for the instance's other callers.
+fn default_rate(key: &SecretString) -> u32 {
+    let limit = match key.expose_secret().starts_with("sk_live_") {
+        true => ORIGIN_LIMIT_LIVE,
+        false => ORIGIN_LIMIT_OTHER,
+    };
+    limit * 4 / 5
+}
