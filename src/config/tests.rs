@@ -57,7 +57,7 @@ impl Start {
     }
 
     #[track_caller]
-    fn is_refused_with(self, words: &[&str]) {
+    fn expect_refusal(self, words: &[&str]) {
         let error = self.error();
         for word in words {
             assert!(error.contains(word), "`{word}` is not in: {error}");
@@ -107,27 +107,27 @@ fn a_port_alone_listens_everywhere() {
     assert_eq!(listen(Start::complete().set("PORT", "3000")), "0.0.0.0:3000");
     assert_eq!(listen(Start::complete().set("PORT", "3000").set("ROLLCALL_LISTEN", "127.0.0.1:1")), "127.0.0.1:1");
     assert_eq!(listen(Start::complete().set("PORT", "3000").file("rollcall.toml", "listen = '[::1]:2'")), "0.0.0.0:3000");
-    Start::complete().set("PORT", "http").is_refused_with(&["0.0.0.0:http", "PORT"]);
+    Start::complete().set("PORT", "http").expect_refusal(&["0.0.0.0:http", "PORT"]);
 }
 
 #[test]
 fn all_that_is_missing_is_told_at_once_with_where_to_get_it() {
     let words = ["CLERK_SECRET_KEY is missing", "CLERK_WEBHOOK_SIGNING_SECRET is missing", "ROLLCALL_API_KEYS is missing"];
-    Start::bare().is_refused_with(&words);
-    Start::bare().is_refused_with(&["dashboard", "rollcall keys new"]);
+    Start::bare().expect_refusal(&words);
+    Start::bare().expect_refusal(&["dashboard", "rollcall keys new"]);
 }
 
 #[test]
 fn relations_name_both_settings_both_values_and_both_sources() {
-    Start::complete().set("ROLLCALL_TTL", "25m").file("rollcall.toml", "grace = \"9m\"").is_refused_with(&[
+    Start::complete().set("ROLLCALL_TTL", "25m").file("rollcall.toml", "grace = \"9m\"").expect_refusal(&[
         "ROLLCALL_TTL = 25m (from the environment",
         "ROLLCALL_GRACE = 9m (from rollcall.toml)",
         "30m",
     ]);
-    Start::complete().set("ROLLCALL_TTL", "20m").is_refused_with(&["ROLLCALL_GRACE = 10m (the default)"]);
+    Start::complete().set("ROLLCALL_TTL", "20m").expect_refusal(&["ROLLCALL_GRACE = 10m (the default)"]);
     Start::complete()
         .set("ROLLCALL_LOCAL_AGE_MAX", "6m")
-        .is_refused_with(&["ROLLCALL_LOCAL_AGE_MAX = 6m", "ROLLCALL_TTL = 5m (the default)"]);
+        .expect_refusal(&["ROLLCALL_LOCAL_AGE_MAX = 6m", "ROLLCALL_TTL = 5m (the default)"]);
     assert!(Start::complete().set("ROLLCALL_TTL", "19m").config().is_ok(), "19m + 10m + 1m is 30m");
 }
 
@@ -153,7 +153,7 @@ fn ranges_are_kept() {
     ] {
         Start::complete()
             .set(variable, value)
-            .is_refused_with(&[&format!("{variable} = {value} (from the environment"), "Accepted"]);
+            .expect_refusal(&[&format!("{variable} = {value} (from the environment"), "Accepted"]);
     }
 }
 
@@ -168,8 +168,8 @@ fn a_secret_may_stand_in_a_file_and_is_trimmed() {
     let config = start.config().expect("this configuration is right");
     assert_eq!(secrecy::ExposeSecret::expose_secret(&config.clerk_secret_key), "sk_live_fromfile");
     assert!(config.redis_url.is_some());
-    Start::complete().set("CLERK_SECRET_KEY_FILE", "absent").is_refused_with(&["CLERK_SECRET_KEY_FILE", "set one of the two"]);
-    Start::bare().set("CLERK_SECRET_KEY_FILE", "absent").is_refused_with(&["absent", "CLERK_SECRET_KEY_FILE", "No such file"]);
+    Start::complete().set("CLERK_SECRET_KEY_FILE", "absent").expect_refusal(&["CLERK_SECRET_KEY_FILE", "set one of the two"]);
+    Start::bare().set("CLERK_SECRET_KEY_FILE", "absent").expect_refusal(&["absent", "CLERK_SECRET_KEY_FILE", "No such file"]);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn the_old_name_of_the_webhook_secret_works_and_is_warned_about() {
 
 #[test]
 fn an_unknown_key_is_an_error_and_an_unknown_variable_a_warning() {
-    Start::complete().file("rollcall.toml", "tll = \"5m\"").is_refused_with(&["`tll`", "rollcall.toml", "ttl, grace"]);
+    Start::complete().file("rollcall.toml", "tll = \"5m\"").expect_refusal(&["`tll`", "rollcall.toml", "ttl, grace"]);
     let start = Start::complete().set("ROLLCALL_TLL", "5m").set("ROLLCALL_PORT_8787_TCP", "tcp://10.0.0.1:8787");
     let warnings = start.settings().expect("this can be read").warnings;
     assert_eq!(warnings, ["ROLLCALL_TLL is not a setting of this release and does nothing"]);
@@ -190,9 +190,9 @@ fn an_unknown_key_is_an_error_and_an_unknown_variable_a_warning() {
 
 #[test]
 fn a_named_file_must_be_there_and_be_toml() {
-    Start::complete().set("ROLLCALL_CONFIG", "absent.toml").is_refused_with(&["absent.toml", "ROLLCALL_CONFIG", "No such file"]);
-    Start::complete().flag(Name::ConfigFile, "absent.toml").is_refused_with(&["--config"]);
-    Start::complete().file("rollcall.toml", "ttl = 1.5").is_refused_with(&["`ttl` must be"]);
+    Start::complete().set("ROLLCALL_CONFIG", "absent.toml").expect_refusal(&["absent.toml", "ROLLCALL_CONFIG", "No such file"]);
+    Start::complete().flag(Name::ConfigFile, "absent.toml").expect_refusal(&["--config"]);
+    Start::complete().file("rollcall.toml", "ttl = 1.5").expect_refusal(&["`ttl` must be"]);
     let start = Start::complete().file("rollcall.toml", "ttl = \"5m\"\nclerk_secret_key = \"sk_test_hidden\" oops");
     assert!(start.error().contains("line 2"), "{}", start.error());
     assert!(!start.error().contains("hidden"), "{}", start.error());
@@ -201,7 +201,7 @@ fn a_named_file_must_be_there_and_be_toml() {
 #[test]
 fn only_the_rest_url_of_upstash_is_explained() {
     let start = || Start::complete().set("UPSTASH_REDIS_REST_URL", "https://eu1.example.test");
-    start().is_refused_with(&["REDIS_URL", "UPSTASH_REDIS_REST_URL", "TCP", "rediss://"]);
+    start().expect_refusal(&["REDIS_URL", "UPSTASH_REDIS_REST_URL", "TCP", "rediss://"]);
     assert!(start().set("REDIS_URL", "rediss://eu1.example.test:6379").config().is_ok());
 }
 

@@ -123,7 +123,7 @@ fn answer(stream: TcpStream, status: u16) -> Request {
         head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).expect("the body comes");
-    write!(reader.into_inner(), "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    write!(reader.into_inner(), "HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         .expect("the client waits");
     Request { head, body }
 }
@@ -282,6 +282,7 @@ fn serve_stops_with_0_when_told_to() {
         .set("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
         .set("ROLLCALL_API_KEYS", &format!("web:read:{}", "ab".repeat(32)))
         .set("ROLLCALL_LISTEN", "127.0.0.1:0")
+        .set("CLERK_API_URL", "http://127.0.0.1:9")
         .set("ROLLCALL_TLL", "1m");
     let mut child = shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let (seen, lines) = mpsc::channel();
