@@ -15,7 +15,7 @@ use crate::config::{Environment, Settings, Typed};
 use crate::{app, telemetry};
 
 /// Arguments of `serve`: every setting has a flag.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration")]
 pub(super) struct Args {
     #[command(flatten)]

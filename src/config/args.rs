@@ -6,8 +6,8 @@ use clap::{Arg, ArgMatches, Command, error::Error};
 
 use super::table::{Flag, Name, TABLE};
 
-/// The flags that were typed.
-#[derive(Debug, Clone, Default)]
+/// The flags that were typed. No `Debug`: a Redis URL may hold a password.
+#[derive(Clone, Default)]
 pub struct Typed(Vec<(Name, String)>);
 
 impl Typed {
