@@ -1,22 +1,129 @@
 //! The roof beam: builds every room from a configuration, connects them, runs until told to stop.
+//!
+//! Two kinds of threads: the server's workers, which touch only the local tier, and the I/O runtime given by the caller, which
+//! owns connections, flights, the stream's reader and every piece of background work. The I/O runtime ends last.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use actix_web::dev::Server;
+use actix_web::{HttpServer, web};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
 
+use crate::cache::{Cache, Parts};
+use crate::clerk::{self, Clerk};
 use crate::config::Config;
+use crate::http::auth::Keys;
+use crate::http::{self, Readiness, State};
+use crate::ingest::{Applier, Intake};
+use crate::memory::MemoryStream;
+use crate::ports::{ChangeStream, Fence, SharedTier};
+use crate::redis::{self, Redis};
+use crate::webhook::Secrets;
+
+/// Requests under way at a shutdown have this long to end.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// A service that is listening and not yet running.
-#[derive(Debug)]
 pub struct App {
     address: SocketAddr,
+    server: Server,
+    state: web::Data<State>,
+    redis: Option<Redis>,
+    background: Vec<JoinHandle<()>>,
+    shutdown_delay: Duration,
+}
+
+/// Where changes go and values are shared: Redis, or this process alone.
+struct Shared {
+    tier: Option<Arc<dyn SharedTier>>,
+    stream: Arc<dyn ChangeStream>,
+    fence: Fence,
+    redis: Option<Redis>,
+    memory: Option<Arc<MemoryStream>>,
 }
 
 /// Connects everything and binds the listener. `io` is the runtime that owns connections, flights and background work.
+///
+/// Fails on what an operator must mend: a listener that cannot be bound, a Redis that cannot carry the promises, a key prefix
+/// that belongs to another Clerk instance. A Redis or a Clerk that is merely away does not stop a start.
 pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
-    let _ = io;
-    Ok(App { address: config.listen })
+    let settings = clerk::Settings {
+        secret_key: config.clerk_secret_key.clone(),
+        api_url: config.clerk_api_url.clone(),
+        rate: config.origin_rate,
+    };
+    let clerk = Arc::new(Clerk::new(settings).context("the origin's client cannot be made")?);
+    let shared = connect(&config, &clerk, &io).await?;
+    let mut registry = Registry::default();
+    clerk.register(&mut registry);
+    if let Some(redis) = &shared.redis {
+        redis.counts().register(&mut registry);
+    }
+
+    let cache = Cache::new(Parts {
+        origin: clerk.clone(),
+        shared: shared.tier.clone(),
+        fence: shared.fence,
+        bounds: config.bounds,
+        local_bytes_max: config.local_bytes_max,
+        io: io.clone(),
+    });
+    let applier = Arc::new(Applier::new(cache.clone(), shared.tier.clone(), shared.stream.clone()));
+    let secrets = Secrets::parse(&config.webhook_secrets).context("CLERK_WEBHOOK_SIGNING_SECRET")?;
+    let intake = Arc::new(Intake::new(secrets, applier.clone()));
+    cache.register(&mut registry);
+    intake.register(&mut registry);
+
+    let mut background = vec![io.spawn(tend(cache.clone()))];
+    if let Some(memory) = &shared.memory {
+        memory.feed(Arc::new(cache.clone()));
+    }
+    if let Some(redis) = &shared.redis {
+        redis.spawn_tail(Arc::new(cache.clone()));
+        background.push(io.spawn(share_budget(clerk.clone(), redis.nodes())));
+    }
+
+    let readiness = Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream };
+    let keys = ArcSwap::from_pointee(Keys::new(config.api_keys.clone()));
+    let state = web::Data::new(State { cache, applier, intake, keys, readiness, registry });
+    let (server, address) = listen(&config, state.clone())?;
+    Ok(App { address, server, state, redis: shared.redis, background, shutdown_delay: config.shutdown_delay })
+}
+
+async fn connect(config: &Config, clerk: &Clerk, io: &Handle) -> anyhow::Result<Shared> {
+    let Some(url) = &config.redis_url else {
+        let memory = Arc::new(MemoryStream::default());
+        return Ok(Shared { tier: None, stream: memory.clone(), fence: Fence::always(), redis: None, memory: Some(memory) });
+    };
+    let settings = redis::Settings { url: url.clone(), prefix: config.key_prefix.clone(), bounds: config.bounds, io: io.clone() };
+    let redis = Redis::connect(settings).await?;
+    match clerk.instance_id().await {
+        Ok(Some(instance)) => redis.check_instance(&instance).await?,
+        Ok(None) => warn!("the origin names no key: whether the key prefix is this instance's was not checked"),
+        Err(error) => warn!(error = %error, "the origin cannot be asked: whether the key prefix is this instance's was not checked"),
+    }
+    Ok(Shared { tier: Some(redis.shared()), stream: redis.stream(), fence: redis.fence(), redis: Some(redis), memory: None })
+}
+
+fn listen(config: &Config, state: web::Data<State>) -> anyhow::Result<(Server, SocketAddr)> {
+    let listener = TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let server = HttpServer::new(move || actix_web::App::new().app_data(state.clone()).configure(http::routes))
+        .disable_signals()
+        .shutdown_timeout(DRAIN_TIME_MAX.as_secs())
+        .listen(listener)
+        .with_context(|| format!("cannot listen on {address}"))?
+        .run();
+    Ok((server, address))
 }
 
 impl App {
@@ -25,9 +132,46 @@ impl App {
         self.address
     }
 
-    /// Serves until `shutdown` resolves, then drains.
+    /// Serves until `shutdown` resolves; then: not ready, the shutdown delay, stop accepting, drain, stop the background.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        shutdown.await;
-        Ok(())
+        info!(address = %self.address, "listening");
+        let handle = self.server.handle();
+        let (state, delay) = (self.state.clone(), self.shutdown_delay);
+        let stopping = tokio::spawn(async move {
+            shutdown.await;
+            info!("stopping: not ready, then draining");
+            state.readiness.is_draining.store(true, Ordering::Relaxed);
+            tokio::time::sleep(delay).await;
+            handle.stop(true).await;
+        });
+        let served = self.server.await.context("the server failed");
+        stopping.abort();
+        for task in &self.background {
+            task.abort();
+        }
+        if let Some(redis) = &self.redis {
+            redis.stop();
+        }
+        info!("stopped");
+        served
+    }
+}
+
+/// Once a second: old entries go, gauges are taken.
+async fn tend(cache: Cache) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        cache.tend();
+    }
+}
+
+/// The budget is the whole fleet's: each node takes its part.
+async fn share_budget(clerk: Arc<Clerk>, mut nodes: tokio::sync::watch::Receiver<u32>) {
+    loop {
+        clerk.set_nodes(*nodes.borrow_and_update());
+        if nodes.changed().await.is_err() {
+            return;
+        }
     }
 }

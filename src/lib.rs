@@ -1,4 +1,4 @@
-//! rollcall: which organizations a Clerk user belongs to, answered from memory and right within a second.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 // The ground floor: values in, values out.
 pub mod domain;

@@ -17,6 +17,26 @@ pub use crate::protocol::lease::Landed;
 pub trait Origin: Send + Sync {
     /// Reads all memberships of a user, every page (I9), within 4 s. Newest first, as the origin sorts them.
     fn read<'a>(&'a self, user: &'a UserId, priority: Priority) -> BoxFuture<'a, Result<OriginAnswer, OriginError>>;
+    /// How it stands; for readiness.
+    fn standing(&self) -> OriginStanding;
+}
+
+/// How the origin stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OriginStanding {
+    /// It failed several times in a row and is only probed.
+    pub is_breaker_open: bool,
+    /// The share of the budget in use: 1 unless a 429 lowered it.
+    pub budget_factor: f64,
+    /// It asked to be left alone for a while.
+    pub is_paused: bool,
+}
+
+impl OriginStanding {
+    /// Whether asking has a chance.
+    pub fn is_reachable(&self) -> bool {
+        !self.is_breaker_open
+    }
 }
 
 /// What the origin said. Everything that is neither of these is an error, never an absence (I8).

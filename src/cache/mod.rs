@@ -1,1 +1,107 @@
-//! (room being built)
+//! The cache: answers what a user's memberships are, from this process, from Redis, or from the origin. Upholds I5–I8,
+//! I10–I13.
+//!
+//! Comes out: [`Cache`], its questions and answers. [`read`] holds the hit, alone in its file; [`miss`] the order of what
+//! comes after it; [`flight`] one origin read and who waits for it; [`fill`] what such a read does. The stream's reader and
+//! the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
+
+mod answer;
+mod counts;
+mod facts;
+mod fill;
+mod flight;
+mod local;
+mod miss;
+mod read;
+mod refresh;
+mod sink;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+pub use answer::{Answer, Ask, Content, Question, ReadError, Source};
+pub use counts::Counts;
+
+use crate::clock;
+use crate::ports::{Fence, Origin, SharedTier};
+use crate::protocol::freshness::Bounds;
+
+/// A "no" rests on an origin read begun at most this long before the request (I10).
+const CHECK_WINDOW: Duration = Duration::from_secs(1);
+
+/// What the cache is connected to.
+pub struct Parts {
+    /// The origin.
+    pub origin: Arc<dyn Origin>,
+    /// Redis, if there is one.
+    pub shared: Option<Arc<dyn SharedTier>>,
+    /// How far the stream was applied.
+    pub fence: Fence,
+    /// The deployment's limits.
+    pub bounds: Bounds,
+    /// Bytes of the local tier.
+    pub local_bytes_max: u64,
+    /// The runtime on which flights and refreshes run.
+    pub io: Handle,
+}
+
+/// The cache of one process. A clone is a handle.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    local: local::Local,
+    facts: facts::Facts,
+    flights: flight::Flights,
+    refreshes: refresh::Refreshes,
+    counts: Counts,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(parts: Parts) -> Self {
+        let inner = Inner {
+            local: local::Local::new(parts.local_bytes_max),
+            facts: facts::Facts::default(),
+            flights: flight::Flights::default(),
+            refreshes: refresh::Refreshes::default(),
+            counts: Counts::default(),
+            parts,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The deployment's limits.
+    pub fn bounds(&self) -> &Bounds {
+        &self.inner.parts.bounds
+    }
+
+    /// The runtime on which everything past a hit runs.
+    pub fn io(&self) -> &Handle {
+        &self.inner.parts.io
+    }
+
+    /// How far behind the stream this node is known to be, now.
+    pub fn lag(&self) -> Duration {
+        let now = clock::now();
+        now.since(self.inner.parts.fence.load(now))
+    }
+
+    /// Counts, for the roof to register.
+    pub fn counts(&self) -> &Counts {
+        &self.inner.counts
+    }
+
+    /// Takes the current sizes into the gauges, and drops what nobody may be given any more. Called once a second.
+    pub fn tend(&self) {
+        let inner = &self.inner;
+        inner.local.sweep(inner.parts.bounds.age_max(), clock::now());
+        let (bytes, users) = inner.local.size();
+        inner.counts.sizes(bytes, users, inner.facts.len(), self.lag());
+    }
+}

@@ -44,6 +44,17 @@ impl Keys {
     }
 }
 
+impl Scope {
+    /// As written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Evict => "evict",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 impl FromStr for Scope {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {

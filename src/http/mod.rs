@@ -1,3 +1,45 @@
 //! The street: routes, and what HTTP words mean. Knows handles of the cache and the intake, never a store.
+//!
+//! [`routes`] is the whole surface on one screen; [`problem`] every way to refuse, in one table.
 
 pub mod auth;
+mod body;
+mod call;
+mod checks;
+mod evictions;
+mod freshness;
+mod headers;
+mod health;
+mod names;
+pub mod problem;
+mod readiness;
+mod reads;
+mod routes;
+mod webhooks;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+
+pub use readiness::Readiness;
+pub use routes::routes;
+
+use crate::cache::Cache;
+use crate::ingest::{Applier, Intake};
+
+/// What the handlers are connected to.
+pub struct State {
+    /// Answers.
+    pub cache: Cache,
+    /// Evictions.
+    pub applier: Arc<Applier>,
+    /// Webhooks.
+    pub intake: Arc<Intake>,
+    /// Service keys; swapped whole when they are read again.
+    pub keys: ArcSwap<auth::Keys>,
+    /// Health.
+    pub readiness: Readiness,
+    /// Everything that is counted.
+    pub registry: Registry,
+}

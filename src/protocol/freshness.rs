@@ -80,15 +80,22 @@ impl Bounds {
     }
 
     /// Whether the candidate may be given although the rule refuses it, because the origin cannot be asked: in grace under
-    /// a fresh fence, or further with the caller's consent. Never for a "no", unless consented to; the caller of this
-    /// function knows which it is.
+    /// a fresh fence, within what the caller asked for; or further, with the caller's consent. A "no" is never given in
+    /// grace.
     pub fn may_outlive(&self, candidate: Candidate, wants: &Wants, is_no: bool, now: Moment) -> bool {
         let age = now.since(candidate.as_of);
         let lag = now.since(candidate.valid_at());
-        let in_grace = !is_no && lag <= self.staleness && age <= self.ttl + self.grace;
-        let with_consent = wants
-            .stale_if_error
-            .is_some_and(|consent| lag <= self.staleness + consent && age <= self.ttl + consent.max(self.grace));
+        let asked_max = match wants.no_cache {
+            true => Some(Duration::ZERO),
+            false => wants.max_age,
+        };
+        let lag_max = wants.lag_max.map_or(self.staleness, |lag_max| lag_max.min(self.staleness));
+        let grace_max = self.age_max().min(asked_max.unwrap_or(Duration::MAX));
+        let in_grace = !is_no && lag <= lag_max && age <= grace_max;
+        let with_consent = wants.stale_if_error.is_some_and(|consent| {
+            let age_max = asked_max.unwrap_or(self.ttl).min(self.ttl) + consent;
+            lag <= lag_max + consent && (age <= age_max || age <= grace_max)
+        });
         in_grace || with_consent
     }
 

@@ -1,0 +1,259 @@
+//! What this node remembers of the change stream. Upholds I3, I4, I12.
+//!
+//! One lock, taken to write by the stream's reader and the intake, to read by what is past the local tier; a hit only loads
+//! one counter. Facts are merged, never replaced, and go after 30 minutes, or sooner when there are a million: then a
+//! reading that began before the youngest one lost is no answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::fast::RandomState;
+use prometheus_client::metrics::counter::Counter;
+
+use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, UserId};
+use crate::protocol::facts::{
+    FACTS_WINDOW, Fact, MembershipFact, OrganizationFact, Outranked, Remembered, UserFact, facts_of, outrank,
+};
+
+/// Facts kept at most.
+const FACTS_MAX: usize = 1_000_000;
+
+type Map<K, V> = HashMap<K, (Moment, V), RandomState>;
+
+/// The facts of this node, and the counters that entries carry.
+#[derive(Debug)]
+pub struct Facts {
+    /// Guards the maps and their queue; held for one merge or one look-up, never over an await.
+    memory: RwLock<Memory>,
+    /// Moves whenever local entries must look at the facts once more.
+    generation: AtomicU64,
+    /// Moves whenever local entries must pass the shared tier once more.
+    standing: AtomicU64,
+    /// Readings begun before this may be from before a lost history.
+    doubted_before: AtomicU64,
+    facts_max: usize,
+    pub(super) lost: Counter,
+    pub(super) believed: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    memberships: Map<MembershipId, MembershipFact>,
+    organizations: Map<OrganizationId, OrganizationFact>,
+    users: Map<UserId, UserFact>,
+    /// In the order of arrival, each key as often as it was merged; only the last counts.
+    order: VecDeque<(Moment, Key)>,
+    /// Readings begun before this may have been outranked by a fact that is gone.
+    floor: Moment,
+}
+
+#[derive(Debug, Clone)]
+enum Key {
+    Membership(MembershipId),
+    Organization(OrganizationId),
+    User(UserId),
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::bounded(FACTS_MAX)
+    }
+}
+
+impl Facts {
+    fn bounded(facts_max: usize) -> Self {
+        Self {
+            memory: RwLock::default(),
+            generation: AtomicU64::new(0),
+            standing: AtomicU64::new(0),
+            doubted_before: AtomicU64::new(0),
+            facts_max,
+            lost: Counter::default(),
+            believed: Counter::default(),
+        }
+    }
+
+    /// Remembers what a change that passed at `at` says; then, if it names no user, moves the counter.
+    pub fn remember(&self, change: &Change, at: Moment) {
+        let facts = facts_of(change, at);
+        if !facts.is_empty() {
+            let mut memory = self.memory.write().expect("nothing panics while it is held");
+            for fact in facts {
+                memory.merge(fact, at);
+            }
+            self.lost.inc_by(memory.expire(at, self.facts_max));
+        }
+        if change.is_unfiled() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Local entries must pass the shared tier once more.
+    pub fn clear_standing(&self) {
+        self.standing.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Readings begun before `since` are no answers; zero lifts it.
+    pub fn doubt_before(&self, since: Moment) {
+        if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) != since.as_micros() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The counter that an entry must carry to be hit. Loaded after the fence and before the entry.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The counter that an entry must carry to be used without passing the shared tier.
+    pub fn standing(&self) -> u64 {
+        self.standing.load(Ordering::Acquire)
+    }
+
+    /// Whether a reading begun at `as_of` may be an answer at all, as far as lost history and lost facts go.
+    pub fn may_trust(&self, as_of: Moment) -> bool {
+        let doubted_before = Moment::from_micros(self.doubted_before.load(Ordering::Acquire));
+        as_of >= doubted_before && as_of >= self.memory.read().expect("nothing panics while it is held").floor
+    }
+
+    /// When the user died, if that is remembered and still outranks the origin.
+    pub fn dead_since(&self, user: &UserId, now: Moment) -> Option<Moment> {
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        memory.user(user).filter(|fact| fact.is_dead(now)).and_then(|fact| fact.dead_at)
+    }
+
+    /// Whether a change of the user is remembered that a shared reading begun at `as_of` does not know.
+    pub fn has_changed_since(&self, user: &UserId, as_of: Moment) -> bool {
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        memory.user(user).and_then(|fact| fact.changed_at).is_some_and(|at| as_of <= at)
+    }
+
+    /// Applies the facts to a reading.
+    pub fn apply(&self, user: &UserId, as_of: Moment, memberships: &mut Vec<Membership>) -> Outranked {
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        let outranked = outrank(user, as_of, memberships, &*memory);
+        self.believed.inc_by(outranked.believed as u64);
+        outranked
+    }
+
+    /// Facts held.
+    pub fn len(&self) -> usize {
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        memory.memberships.len() + memory.organizations.len() + memory.users.len()
+    }
+}
+
+impl Memory {
+    fn merge(&mut self, fact: Fact, at: Moment) {
+        let key = match fact {
+            Fact::Membership(id, fact) => {
+                let slot = self.memberships.entry(id.clone()).or_default();
+                slot.0 = slot.0.max(at);
+                slot.1.merge(fact);
+                Key::Membership(id)
+            }
+            Fact::Organization(id, fact) => {
+                let slot = self.organizations.entry(id.clone()).or_default();
+                slot.0 = slot.0.max(at);
+                slot.1.merge(fact);
+                Key::Organization(id)
+            }
+            Fact::User(id, fact) => {
+                let slot = self.users.entry(id.clone()).or_default();
+                slot.0 = slot.0.max(at);
+                slot.1.merge(fact);
+                Key::User(id)
+            }
+        };
+        self.order.push_back((at, key));
+    }
+
+    /// Drops what is past the window, and what is too much; answers how many were too much.
+    fn expire(&mut self, now: Moment, facts_max: usize) -> u64 {
+        let mut lost = 0;
+        while let Some((at, _)) = self.order.front() {
+            let is_old = *at + FACTS_WINDOW < now;
+            if !is_old && self.order.len() <= facts_max {
+                break;
+            }
+            let (at, key) = self.order.pop_front().expect("the front was just seen");
+            let is_gone = match &key {
+                Key::Membership(id) => forget(&mut self.memberships, id, at),
+                Key::Organization(id) => forget(&mut self.organizations, id, at),
+                Key::User(id) => forget(&mut self.users, id, at),
+            };
+            if is_gone && !is_old {
+                self.floor = self.floor.max(at);
+                lost += 1;
+            }
+        }
+        lost
+    }
+}
+
+/// Removes a fact unless it was merged again later.
+fn forget<K: Eq + Hash, V>(map: &mut Map<K, V>, key: &K, at: Moment) -> bool {
+    let is_last = map.get(key).is_some_and(|(last, _)| *last <= at);
+    is_last && map.remove(key).is_some()
+}
+
+impl Remembered for Memory {
+    fn membership(&self, id: &MembershipId) -> Option<&MembershipFact> {
+        self.memberships.get(id).map(|slot| &slot.1)
+    }
+    fn organization(&self, id: &OrganizationId) -> Option<&OrganizationFact> {
+        self.organizations.get(id).map(|slot| &slot.1)
+    }
+    fn user(&self, id: &UserId) -> Option<&UserFact> {
+        self.users.get(id).map(|slot| &slot.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deleted(n: u64) -> Change {
+        Change::MembershipDeleted { membership: MembershipId::parse(&format!("orgmem_{n}")).expect("id"), user: None }
+    }
+
+    const WINDOW: u64 = 30 * 60 * 1_000_000;
+
+    #[test]
+    fn facts_go_after_the_window_unless_heard_again() {
+        let facts = Facts::default();
+        facts.remember(&deleted(1), Moment::from_micros(1));
+        facts.remember(&deleted(2), Moment::from_micros(2));
+        facts.remember(&deleted(1), Moment::from_micros(WINDOW));
+        facts.remember(&deleted(3), Moment::from_micros(WINDOW + 3));
+        assert_eq!(facts.len(), 2);
+        assert!(facts.may_trust(Moment::ZERO), "what aged out is no loss");
+    }
+
+    #[test]
+    fn i12_too_many_facts_push_out_the_oldest_and_older_readings_are_no_answers() {
+        let facts = Facts::bounded(10);
+        for n in 0..25 {
+            facts.remember(&deleted(n), Moment::from_micros(n + 1));
+        }
+        assert_eq!((facts.len(), facts.lost.get()), (10, 15));
+        assert!(!facts.may_trust(Moment::from_micros(14)));
+        assert!(facts.may_trust(Moment::from_micros(15)));
+    }
+
+    #[test]
+    fn only_what_names_no_user_moves_the_counter() {
+        let facts = Facts::default();
+        let user = UserId::parse("user_1").expect("id");
+        facts.remember(&Change::UserDeleted { user: user.clone() }, Moment::from_micros(5));
+        assert_eq!(facts.generation(), 0);
+        assert_eq!(facts.dead_since(&user, Moment::from_micros(6)), Some(Moment::from_micros(5)));
+        assert!(facts.has_changed_since(&user, Moment::from_micros(5)));
+        assert!(!facts.has_changed_since(&user, Moment::from_micros(6)));
+        facts.remember(&deleted(1), Moment::from_micros(6));
+        assert_eq!(facts.generation(), 1);
+    }
+}

@@ -1,0 +1,270 @@
+//! The local tier: the map in this process, bounded in bytes. Upholds I5, I12 and I13.
+//!
+//! A wrapper that lends no guards: nothing here is held across an await, another map call or a callback. An insert happens
+//! under the shard's lock and only if the user's stripe is the one that was read before the facts were looked at:
+//!
+//! ```text
+//! 1: reads the stripe, looks at the facts
+//!                                           2: remembers a fact, bumps the stripe, drops the entry
+//! 1: inserts, and finds the stripe changed: the entry is refused
+//! ```
+//!
+//! The bound is a queue with second chances: a hit sets a flag and touches no queue, an insert evicts from the front, and an
+//! entry that was hit since goes to the back once.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use foldhash::fast::RandomState;
+use prometheus_client::metrics::counter::Counter;
+
+use super::answer::{Content, Question};
+use crate::domain::{Moment, UserId};
+use crate::protocol::denial::Denials;
+use crate::protocol::freshness::Bounds;
+
+/// Stripes: enough that a change rarely refuses a stranger's insert.
+const STRIPES: usize = 1024;
+/// Shards: set, because the default follows the number of cores.
+const SHARDS: usize = 64;
+/// What an entry costs beyond its list: map slot, queue node, allocations. Measured over 100,000 entries.
+const ENTRY_OVERHEAD: usize = 352;
+/// Queue nodes looked at in one sweep.
+const SWEEP_MAX: usize = 4096;
+
+/// One user's reading in this process.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it says.
+    pub content: Content,
+    /// When it began.
+    pub as_of: Moment,
+    /// From here on the shared tier is asked again.
+    pub reread_at: Moment,
+    /// The facts' counter from before they were applied.
+    pub generation: u64,
+    /// The standing from before it passed the shared tier.
+    pub standing: u64,
+    /// Hit since the queue last looked.
+    pub visited: AtomicBool,
+    /// A background refresh was asked for.
+    pub is_refreshing: AtomicBool,
+    /// Refusals given from this user's readings. Guards itself only; never held over anything.
+    pub denials: Mutex<Denials>,
+}
+
+/// A stripe's value, read before the facts are looked at or the origin is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stripe {
+    index: usize,
+    value: u64,
+}
+
+/// The map, its stripes and its bound.
+#[derive(Debug)]
+pub struct Local {
+    map: DashMap<UserId, (u64, Arc<Entry>), RandomState>,
+    stripes: Box<[AtomicU64]>,
+    /// Insertion order, each node with the generation of its entry. Guards itself only; taken on insert and sweep, never
+    /// while a shard is locked.
+    queue: Mutex<VecDeque<(UserId, u64)>>,
+    next_node: AtomicU64,
+    bytes: AtomicU64,
+    bytes_max: u64,
+    hasher: RandomState,
+    pub(super) evicted: Counter,
+    pub(super) refused: Counter,
+}
+
+impl Entry {
+    /// An entry of the given content, with nothing refused yet.
+    pub fn new(content: Content, as_of: Moment, reread_at: Moment, generation: u64, standing: u64) -> Self {
+        Self {
+            content,
+            as_of,
+            reread_at,
+            generation,
+            standing,
+            visited: AtomicBool::new(false),
+            is_refreshing: AtomicBool::new(false),
+            denials: Mutex::default(),
+        }
+    }
+
+    /// Whether the reading may answer this question at `now`: a "yes" may, a "no" within its window, an ambiguous slug only
+    /// when just read. Upholds I10.
+    pub fn may_answer(&self, question: &Question, bounds: &Bounds, now: Moment) -> bool {
+        match self.content.denies(question) {
+            None => !self.content.is_ambiguous(question) || now.since(self.as_of) <= super::CHECK_WINDOW,
+            Some(denied) => {
+                let denials = self.denials.lock().expect("nothing panics while it is held");
+                now.since(self.as_of) <= denials.window(&denied, bounds.ttl)
+            }
+        }
+    }
+
+    fn bytes(&self, user: &UserId) -> u64 {
+        let content = match &self.content {
+            Content::List(list) => list.bytes(),
+            Content::Unknown => 0,
+        };
+        (content + user.as_str().len() + ENTRY_OVERHEAD) as u64
+    }
+}
+
+impl Local {
+    /// An empty tier of at most `bytes_max` bytes; 0 switches it off.
+    pub fn new(bytes_max: u64) -> Self {
+        let hasher = RandomState::default();
+        Self {
+            map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS),
+            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            queue: Mutex::default(),
+            next_node: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_max,
+            hasher,
+            evicted: Counter::default(),
+            refused: Counter::default(),
+        }
+    }
+
+    /// The entry of a user.
+    pub fn get(&self, user: &UserId) -> Option<Arc<Entry>> {
+        self.map.get(user).map(|slot| slot.1.clone())
+    }
+
+    /// The stripe of a user, to be read before the facts are looked at.
+    pub fn stripe(&self, user: &UserId) -> Stripe {
+        let index = self.index(user);
+        Stripe { index, value: self.stripes[index].load(Ordering::Acquire) }
+    }
+
+    /// Inserts the entry if the stripe is unchanged. Refusals given before are carried over; a reading that began later than
+    /// this one is never replaced. True when the user's entry is now at least as new.
+    pub fn land(&self, user: &UserId, stripe: Stripe, mut entry: Entry) -> bool {
+        if self.bytes_max == 0 {
+            return false;
+        }
+        let node = self.next_node.fetch_add(1, Ordering::Relaxed);
+        let bytes = entry.bytes(user);
+        match self.map.entry(user.clone()) {
+            Slot::Occupied(mut slot) => {
+                if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
+                    self.refused.inc();
+                    return false;
+                }
+                let old = &slot.get().1;
+                if old.as_of > entry.as_of && old.standing == entry.standing && old.generation == entry.generation {
+                    return true;
+                }
+                let old_bytes = old.bytes(user);
+                let mut denials = old.denials.lock().expect("nothing panics while it is held").clone();
+                denials.retain(|denied| entry.content.still_denies(denied));
+                entry.denials = Mutex::new(denials);
+                entry.visited = AtomicBool::new(old.visited.load(Ordering::Relaxed));
+                slot.insert((node, Arc::new(entry)));
+                self.bytes.fetch_sub(old_bytes, Ordering::Relaxed);
+            }
+            Slot::Vacant(slot) => {
+                if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
+                    self.refused.inc();
+                    return false;
+                }
+                slot.insert((node, Arc::new(entry)));
+            }
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.enqueue(user, node);
+        true
+    }
+
+    /// A change of the user passes: bumps the stripe, drops the entry. Answers whether the entry was in use.
+    pub fn invalidate(&self, user: &UserId) -> bool {
+        self.stripes[self.index(user)].fetch_add(1, Ordering::AcqRel);
+        let Some((_, (_, entry))) = self.map.remove(user) else { return false };
+        self.bytes.fetch_sub(entry.bytes(user), Ordering::Relaxed);
+        entry.visited.load(Ordering::Relaxed)
+    }
+
+    /// Drops entries that nobody may be given any more, from the front of the queue.
+    pub fn sweep(&self, age_max: std::time::Duration, now: Moment) {
+        for _ in 0..SWEEP_MAX {
+            let Some((user, node)) = self.queue().pop_front() else { return };
+            let is_alive = |slot: &(u64, Arc<Entry>)| slot.0 == node && now.since(slot.1.as_of) <= age_max;
+            if self.map.get(&user).is_some_and(|slot| is_alive(&slot)) {
+                self.queue().push_front((user, node));
+                return;
+            }
+            self.remove_node(&user, node);
+        }
+    }
+
+    /// Bytes held, users held.
+    pub fn size(&self) -> (u64, usize) {
+        (self.bytes.load(Ordering::Relaxed), self.map.len())
+    }
+
+    fn enqueue(&self, user: &UserId, node: u64) {
+        let mut queue = self.queue();
+        queue.push_back((user.clone(), node));
+        let is_bloated = queue.len() > 2 * self.map.len() + 4096;
+        drop(queue);
+        if is_bloated {
+            self.compact();
+        }
+        while self.bytes.load(Ordering::Relaxed) > self.bytes_max {
+            let Some((user, node)) = self.queue().pop_front() else { return };
+            let is_spared =
+                self.map.get(&user).is_some_and(|slot| slot.0 == node && slot.1.visited.swap(false, Ordering::Relaxed));
+            match is_spared {
+                true => self.queue().push_back((user, node)),
+                false => {
+                    if self.remove_node(&user, node) {
+                        self.evicted.inc();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the nodes of entries that are gone: replaced and invalidated entries leave theirs behind.
+    fn compact(&self) {
+        let nodes = std::mem::take(&mut *self.queue());
+        let alive: VecDeque<_> =
+            nodes.into_iter().filter(|(user, node)| self.map.get(user).is_some_and(|slot| slot.0 == *node)).collect();
+        let mut queue = self.queue();
+        let added = std::mem::replace(&mut *queue, alive);
+        queue.extend(added);
+    }
+
+    fn remove_node(&self, user: &UserId, node: u64) -> bool {
+        let Some((_, (_, entry))) = self.map.remove_if(user, |_, slot| slot.0 == node) else { return false };
+        self.bytes.fetch_sub(entry.bytes(user), Ordering::Relaxed);
+        true
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<(UserId, u64)>> {
+        self.queue.lock().expect("nothing panics while it is held")
+    }
+
+    fn index(&self, user: &UserId) -> usize {
+        self.hasher.hash_one(user.as_str()) as usize % STRIPES
+    }
+}
+
+impl Content {
+    /// Whether a remembered refusal is still what this content says.
+    fn still_denies(&self, denied: &crate::protocol::denial::Denied) -> bool {
+        use crate::protocol::denial::Denied;
+        match denied {
+            Denied::User => matches!(self, Self::Unknown),
+            Denied::EmptyList => self.denies(&Question::List).as_ref() == Some(denied),
+            Denied::Organization(organization) => self.denies(&Question::Member(organization.clone())).as_ref() == Some(denied),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! THE HOT PATH: a hit in the local tier. Nothing rare lives here. Upholds I6, I7, I10 and I13.
+//!
+//! The budget of a hit: no allocation, no await, no log, no format; one shard read-lock for the length of a hash look-up;
+//! three atomic loads, three relaxed stores or adds; the body is shared, not copied. Only an answer that is a "no" takes a
+//! lock, the entry's own. `scripts/bench --quick` measures what it costs in a whole request.
+
+use super::answer::{Answer, Question, Source};
+use super::{Cache, local};
+use crate::domain::{Moment, UserId};
+use crate::protocol::freshness::{Candidate, Verdict, Wants};
+use std::sync::atomic::Ordering;
+
+impl Cache {
+    /// The answer, if this process can vouch for one right now. Everything else is [`Cache::read`]'s.
+    pub fn hit(&self, user: &UserId, question: &Question, wants: &Wants, now: Moment) -> Option<Answer> {
+        let cache = &*self.inner;
+        // The order is the proof: the fence, then the counter, then the entry. An entry found after the fence was loaded
+        // has every change up to the fence behind it; loaded the other way round, the fence could vouch for a change that
+        // dropped the entry just after it was found.
+        let fence = cache.parts.fence.load(now);
+        let generation = cache.facts.generation();
+        let entry = cache.local.get(user)?;
+
+        if entry.generation != generation || now > entry.reread_at {
+            return None;
+        }
+        let candidate = Candidate { as_of: entry.as_of, fence };
+        if cache.parts.bounds.judge(candidate, wants, now, now) != Verdict::Good {
+            return None;
+        }
+        if !entry.may_answer(question, &cache.parts.bounds, now) {
+            return None;
+        }
+
+        entry.visited.store(true, Ordering::Relaxed);
+        cache.counts.hit();
+        if now.since(entry.as_of) > cache.parts.bounds.refresh_age() {
+            self.refresh_once(user, &entry);
+        }
+        Some(Answer { content: entry.content.clone(), candidate, decided_at: now, source: Source::Local })
+    }
+
+    /// Asks for a background refresh of an entry in use, once.
+    #[cold]
+    fn refresh_once(&self, user: &UserId, entry: &local::Entry) {
+        if !entry.is_refreshing.swap(true, Ordering::Relaxed) {
+            self.refresh(user.clone());
+        }
+    }
+}

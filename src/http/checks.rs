@@ -1,0 +1,223 @@
+//! `POST /v1/checks`: many decisions in one request. First everything that needs Redis or the origin is fetched, then all
+//! items are decided in one pass without an await, so that the batch is of one moment.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use super::auth::Scope;
+use super::body;
+use super::call::Call;
+use super::freshness;
+use super::headers::{Ages, Decision, plain};
+use super::names::JSON;
+use super::problem::{Code, Problem};
+use super::reads::decide;
+use crate::cache::{Answer, Ask, Content, Question};
+use crate::clock;
+use crate::domain::{OrganizationRef, Role, UserId};
+use crate::protocol::freshness::Wants;
+
+/// Items in a batch.
+const CHECKS_MAX: usize = 1000;
+/// Bytes of a batch.
+const BYTES_MAX: usize = 1 << 20;
+/// The whole batch is answered within this.
+const TIME_MAX: Duration = Duration::from_secs(2);
+/// Origin reads that a batch may start.
+const ORIGIN_READS_MAX: usize = 50;
+
+/// One question of a batch.
+struct Check {
+    user: UserId,
+    organization: OrganizationRef,
+    roles: Vec<Role>,
+}
+
+/// `POST /v1/checks`
+pub async fn checks(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let call = Call::begin(&request);
+    answer_checks(&call, payload).await.unwrap_or_else(|problem| problem.respond(&call.id))
+}
+
+async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    call.authorize(Scope::Read)?;
+    let wants = freshness::wants(call.request.headers())?;
+    demand_json(call.request)?;
+    let checks = parse(&body::read(call.request, payload, BYTES_MAX).await?)?;
+
+    let fetched = fetch(call, &checks, &wants).await;
+    let answers: Vec<Option<Answer>> = checks
+        .iter()
+        .zip(fetched)
+        .map(|(check, fetched)| fetched.or_else(|| call.state.cache.hit(&check.user, &check.question(), &wants, clock::now())))
+        .collect();
+    Ok(respond(call, &checks, &answers))
+}
+
+/// Asks for everything that this process cannot answer by itself; what is not there in time is left out.
+async fn fetch(call: &Call<'_>, checks: &[Check], wants: &Wants) -> Vec<Option<Answer>> {
+    let cache = &call.state.cache;
+    let allowance = Arc::new(AtomicUsize::new(ORIGIN_READS_MAX));
+    let deadline = tokio::time::Instant::now() + TIME_MAX.saturating_sub(clock::now().since(call.arrived));
+    let mut asked = HashSet::new();
+    let reads = checks.iter().map(|check| {
+        let question = check.question();
+        let is_needed = cache.hit(&check.user, &question, wants, call.arrived).is_none();
+        // The same question twice is read once; the second finds the entry that the first one filled.
+        let is_first = is_needed && asked.insert((&check.user, &check.organization));
+        let read = is_first.then(|| {
+            let ask = Ask {
+                user: check.user.clone(),
+                question,
+                wants: *wants,
+                arrived: call.arrived,
+                allowance: Some(allowance.clone()),
+            };
+            let cache = cache.clone();
+            call.state.cache.io().spawn(async move { cache.read(ask).await })
+        });
+        async move {
+            match read {
+                Some(read) => tokio::time::timeout_at(deadline, read).await.ok()?.ok()?.ok(),
+                None => None,
+            }
+        }
+    });
+    let reads: Vec<_> = reads.collect();
+    join_all(reads).await
+}
+
+fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>]) -> HttpResponse {
+    let mut body = Vec::with_capacity(64 + checks.len() * 96);
+    body.extend_from_slice(b"{\"results\":[");
+    let mut oldest = Ages { age_ms: 0, lag_ms: 0 };
+    for (index, (check, answer)) in checks.iter().zip(answers).enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        let ages = answer.as_ref().map(|answer| Ages::of(answer, call.arrived));
+        if let Some(ages) = ages {
+            oldest = Ages { age_ms: oldest.age_ms.max(ages.age_ms), lag_ms: oldest.lag_ms.max(ages.lag_ms) };
+        }
+        write_result(&mut body, check, answer.as_ref(), ages);
+    }
+    body.extend_from_slice(b"]}");
+    let mut response = plain(call, StatusCode::OK).insert_header((CONTENT_TYPE, JSON)).body(body);
+    oldest.write(response.headers_mut());
+    response
+}
+
+fn write_result(body: &mut Vec<u8>, check: &Check, answer: Option<&Answer>, ages: Option<Ages>) {
+    let (Some(answer), Some(ages)) = (answer, ages) else {
+        body.extend_from_slice(br#"{"allowed":null,"reason":"unavailable"}"#);
+        return;
+    };
+    let decided = match &answer.content {
+        Content::Unknown => Err(Decision::UserUnknown),
+        Content::List(list) => decide(list, &check.organization, &check.roles).map(|row| list.membership(row)),
+    };
+    match decided {
+        Ok(membership) => {
+            body.extend_from_slice(br#"{"allowed":true,"reason":"member","membership":"#);
+            body.extend_from_slice(&membership);
+        }
+        Err(decision) => {
+            body.extend_from_slice(br#"{"allowed":false,"reason":""#);
+            body.extend_from_slice(decision.as_str().as_bytes());
+            body.push(b'"');
+        }
+    }
+    body.extend_from_slice(br#","ageMs":"#);
+    body.extend_from_slice(itoa::Buffer::new().format(ages.age_ms).as_bytes());
+    body.push(b'}');
+}
+
+impl Check {
+    fn question(&self) -> Question {
+        Question::Member(self.organization.clone())
+    }
+}
+
+fn demand_json(request: &HttpRequest) -> Result<(), Problem> {
+    let Some(given) = request.headers().get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    match essence.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => {
+            Err(Problem::new(Code::MediaTypeUnsupported, "the body is not declared as JSON")
+                .at("Content-Type", "application/json"))
+        }
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Vec<Check>, Problem> {
+    let malformed =
+        |field: &str, accepted: &str| Problem::new(Code::BodyMalformed, format!("{field} is malformed")).at(field, accepted);
+    let body: Value = serde_json::from_slice(body).map_err(|_| malformed("body", "a JSON object {\"checks\":[…]}"))?;
+    let items = body.get("checks").and_then(Value::as_array);
+    let items =
+        items.filter(|items| items.len() <= CHECKS_MAX).ok_or_else(|| malformed("checks", "an array of at most 1000 items"))?;
+    let item = |(index, item): (usize, &Value)| {
+        let at = |member: &str| format!("checks[{index}].{member}");
+        if !item.is_object() {
+            return Err(malformed(&format!("checks[{index}]"), "an object {userId, org, role?}"));
+        }
+        let text = |member: &str| item.get(member).and_then(Value::as_str).unwrap_or_default();
+        Ok(Check {
+            user: UserId::parse(text("userId")).map_err(|error| malformed(&at("userId"), error.accepted))?,
+            organization: OrganizationRef::parse(text("org"))
+                .map_err(|_| malformed(&at("org"), "an organization id (org_…) or a slug"))?,
+            roles: roles(item.get("role")).ok_or_else(|| malformed(&at("role"), "a role, or a non-empty array of roles"))?,
+        })
+    };
+    items.iter().enumerate().map(item).collect()
+}
+
+/// One role, several, or none given; an empty array is neither.
+fn roles(given: Option<&Value>) -> Option<Vec<Role>> {
+    let role = |value: &Value| Role::parse(value.as_str()?).ok();
+    match given {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(roles)) if !roles.is_empty() => roles.iter().map(role).collect(),
+        Some(one) => role(one).map(|role| vec![role]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(body: &str) -> Option<String> {
+        let problem = parse(body.as_bytes()).err()?;
+        let response = problem.respond(&actix_web::http::header::HeaderValue::from_static("r"));
+        let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).ok()?;
+        serde_json::from_slice::<Value>(&body).ok()?.get("field")?.as_str().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_malformed_item_is_named() {
+        let check = |body: &str, expected: Option<&str>| assert_eq!(field(body).as_deref(), expected, "{body}");
+        check(r#"{"checks":[]}"#, None);
+        check(r#"{"checks":[{"userId":"u","org":"acme","role":["a","b"],"later":1}]}"#, None);
+        check(r#"{"checks":[{"userId":"u","org":"acme","role":"a"}]}"#, None);
+        check("[", Some("body"));
+        check("{}", Some("checks"));
+        check(r#"{"checks":[1]}"#, Some("checks[0]"));
+        check(r#"{"checks":[{"userId":"u","org":"acme"},{"userId":"u/x","org":"acme"}]}"#, Some("checks[1].userId"));
+        check(r#"{"checks":[{"userId":"u","org":"org_!"}]}"#, Some("checks[0].org"));
+        check(r#"{"checks":[{"userId":"u"}]}"#, Some("checks[0].org"));
+        for role in ["\"\"", "[]", "[\"\"]", "1", "[1]"] {
+            check(&format!(r#"{{"checks":[{{"userId":"u","org":"a","role":{role}}}]}}"#), Some("checks[0].role"));
+        }
+        let many = vec![r#"{"userId":"u","org":"a"}"#; CHECKS_MAX + 1].join(",");
+        check(&format!(r#"{{"checks":[{many}]}}"#), Some("checks"));
+    }
+}

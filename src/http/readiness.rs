@@ -1,0 +1,52 @@
+//! What readiness is made of: the doors' own word on how they stand.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::{Value, json};
+
+use crate::cache::Cache;
+use crate::ingest::Intake;
+use crate::ports::{ChangeStream, Origin, SharedTier};
+
+/// The doors, asked for their standing only.
+pub struct Readiness {
+    /// Set by the roof when a shutdown begins.
+    pub is_draining: AtomicBool,
+    /// The origin.
+    pub origin: Arc<dyn Origin>,
+    /// Redis, if there is one.
+    pub shared: Option<Arc<dyn SharedTier>>,
+    /// The change stream.
+    pub stream: Arc<dyn ChangeStream>,
+}
+
+impl Readiness {
+    pub(super) fn shared(&self) -> Option<bool> {
+        self.shared.as_ref().map(|shared| shared.is_reachable())
+    }
+
+    pub(super) fn stream(&self) -> bool {
+        self.stream.standing().is_continuous
+    }
+
+    pub(super) fn origin(&self) -> bool {
+        self.origin.standing().is_reachable()
+    }
+
+    /// Each part, for the operator.
+    pub(super) fn parts(&self, cache: &Cache, intake: &Intake) -> Value {
+        let (stream, origin) = (self.stream.standing(), self.origin.standing());
+        let shared = match self.shared() {
+            None => "absent",
+            Some(true) => "reachable",
+            Some(false) => "unreachable",
+        };
+        json!({
+            "shared": { "status": shared },
+            "stream": { "lagMs": cache.lag().as_millis() as u64, "isContinuous": stream.is_continuous, "breaks": stream.breaks },
+            "origin": { "breaker": if origin.is_breaker_open { "open" } else { "closed" }, "budgetFactor": origin.budget_factor, "isPaused": origin.is_paused },
+            "lastVerifiedMessageMs": intake.last_verified_ms(),
+        })
+    }
+}

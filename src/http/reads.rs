@@ -1,0 +1,91 @@
+//! The reads: a user's list, and one membership. A hit is answered on the worker that took the request; everything else is
+//! one call onto the I/O runtime.
+
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::auth::Scope;
+use super::call::Call;
+use super::freshness;
+use super::headers::{self, Decision};
+use super::problem::{Code, Problem};
+use crate::cache::{Answer, Ask, Content, Question};
+use crate::domain::{Found, List, OrganizationRef, Role, UserId, digest_of};
+
+/// `GET /v1/users/{userId}/orgs`
+pub async fn list(request: HttpRequest) -> HttpResponse {
+    let call = Call::begin(&request);
+    answer_list(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+}
+
+/// `GET /v1/users/{userId}/orgs/{org}?role=`
+pub async fn membership(request: HttpRequest) -> HttpResponse {
+    let call = Call::begin(&request);
+    answer_membership(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+}
+
+async fn answer_list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    call.authorize(Scope::Read)?;
+    let user = call.user()?;
+    let answer = find(call, user, Question::List).await?;
+    Ok(match &answer.content {
+        Content::List(list) => headers::respond(call, Decision::List, &answer, list.body().clone(), &list.digest()),
+        Content::Unknown => refuse(call, Decision::UserUnknown, &answer),
+    })
+}
+
+async fn answer_membership(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    call.authorize(Scope::Read)?;
+    let (user, organization, roles) = (call.user()?, call.organization()?, call.roles()?);
+    let answer = find(call, user, Question::Member(organization.clone())).await?;
+    let list = match &answer.content {
+        Content::List(list) => list,
+        Content::Unknown => return Ok(refuse(call, Decision::UserUnknown, &answer)),
+    };
+    Ok(match decide(list, &organization, &roles) {
+        Ok(row) => {
+            let body = list.membership(row);
+            let digest = digest_of(&body);
+            headers::respond(call, Decision::Member, &answer, body, &digest)
+        }
+        Err(decision) => refuse(call, decision, &answer),
+    })
+}
+
+/// The answer, here if this process can vouch for one, else from the I/O runtime.
+async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answer, Problem> {
+    let wants = freshness::wants(call.request.headers())?;
+    let cache = &call.state.cache;
+    if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived) {
+        return Ok(answer);
+    }
+    let ask = Ask { user, question, wants, arrived: call.arrived, allowance: None };
+    let miss = cache.clone();
+    // On the I/O runtime: connections live there, and a caller that hangs up takes nothing with it.
+    match cache.io().spawn(async move { miss.read(ask).await }).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Problem::new(Code::Internal, "the read ended without an answer")),
+    }
+}
+
+/// The row of the membership in one of the roles, or the decision that refuses.
+pub(super) fn decide(list: &List, organization: &OrganizationRef, roles: &[Role]) -> Result<usize, Decision> {
+    let row = match list.find(organization) {
+        Found::At(row) | Found::Ambiguous(row) => row,
+        Found::Absent => return Err(Decision::NotAMember),
+    };
+    let has_role = roles.is_empty() || roles.iter().any(|role| role.as_str() == list.role(row));
+    has_role.then_some(row).ok_or(Decision::RoleMissing)
+}
+
+/// A "no": a problem that is also a decision.
+fn refuse(call: &Call<'_>, decision: Decision, answer: &Answer) -> HttpResponse {
+    let problem = match decision {
+        Decision::UserUnknown => Problem::new(Code::UserUnknown, "the origin knows no such user"),
+        Decision::NotAMember => Problem::new(Code::NotAMember, "the user is not a member of this organization, or there is none"),
+        Decision::RoleMissing => Problem::new(Code::RoleMissing, "the user is a member, in another role than asked for"),
+        Decision::List | Decision::Member => unreachable!("these are no refusals"),
+    };
+    let mut response = problem.respond(&call.id);
+    headers::describe(response.headers_mut(), call, decision, answer);
+    response
+}

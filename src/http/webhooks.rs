@@ -1,0 +1,60 @@
+//! `POST /webhooks/clerk`: raw bytes in, a status out. What a message means is the intake's. Upholds I1, I2, I12.
+//!
+//! Failures are 503 without `Retry-After`: the sender tries again after five seconds, and could only be made to wait longer.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::body;
+use super::call::Call;
+use super::headers::plain;
+use super::problem::{Code, Problem};
+use crate::ingest::TakeError;
+use crate::webhook::{self, VerifyError};
+
+/// Svix's limit of 1 MiB, and a quarter more in doubt.
+const BYTES_MAX: usize = (1 << 20) + (1 << 18);
+
+/// `POST /webhooks/clerk`
+pub async fn take(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let call = Call::begin(&request);
+    match take_delivery(&call, payload).await {
+        Ok(()) => plain(&call, StatusCode::NO_CONTENT).finish(),
+        Err(problem) => problem.without_retry_after().respond(&call.id),
+    }
+}
+
+async fn take_delivery(call: &Call<'_>, payload: web::Payload) -> Result<(), Problem> {
+    let intake = call.state.intake.clone();
+    let place = intake.admit().ok_or_else(|| Problem::new(Code::Overloaded, "too many deliveries at once"))?;
+    let headers = call.request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let headers = webhook::headers(headers).map_err(|error| intake.refuse(error)).map_err(problem_of)?;
+    let body = body::read(call.request, payload, BYTES_MAX).await?;
+
+    // On the I/O runtime: a sender that hangs up must not leave a change half applied.
+    let taken = call.state.cache.io().spawn(async move {
+        let _place = place;
+        intake.take(headers, body).await
+    });
+    match taken.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(TakeError::Refused(error))) => Err(problem_of(error)),
+        Ok(Err(TakeError::Unconfirmed(_))) => {
+            Err(Problem::new(Code::SharedUnavailable, "the change is not confirmed for the other nodes"))
+        }
+        Err(_) => Err(Problem::new(Code::Internal, "the delivery ended without a result")),
+    }
+}
+
+fn problem_of(error: VerifyError) -> Problem {
+    match error {
+        VerifyError::Malformed { which } => {
+            Problem::new(Code::DeliveryMalformed, format!("the {which} header is missing, doubled or malformed"))
+                .at(which, "one family of svix-id, svix-timestamp, svix-signature, each once")
+        }
+        VerifyError::SignatureInvalid => Problem::new(Code::SignatureInvalid, "the signature does not match"),
+        VerifyError::TooOld { .. } => {
+            Problem::new(Code::MessageTooOld, "the timestamp is more than 300 s from this server's clock")
+        }
+    }
+}
