@@ -1,0 +1,305 @@
+//! The stand-in over HTTP: shapes, refusals, faults, holds, counts, lag, and the world's own API.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::*;
+use crate::dev::sender::Habits;
+
+const BEARER: &str = "Bearer sk_test_rollcall_stand_in";
+
+async fn small() -> StandIn {
+    StandIn::start(Options { world: World::small(), retry_factor: 0.0001, ..Options::default() }).await.expect("starts")
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("builds")
+}
+
+async fn ask(stand_in: &StandIn, path: &str) -> Response {
+    let request = client().get(format!("{}{path}", stand_in.url())).header("authorization", BEARER);
+    request.header("clerk-api-version", "2026-05-12").send().await.expect("answers")
+}
+
+async fn ask_json(stand_in: &StandIn, path: &str) -> (u16, Value) {
+    let response = ask(stand_in, path).await;
+    (response.status().as_u16(), response.json().await.expect("json"))
+}
+
+async fn tell(stand_in: &StandIn, method: Method, path: &str, body: Value) -> (u16, Value) {
+    let request = client().request(method, format!("{}{path}", stand_in.url())).json(&body);
+    let response = request.send().await.expect("answers");
+    (response.status().as_u16(), response.json().await.expect("json"))
+}
+
+fn memberships_of(user: &str) -> String {
+    format!("/v1/users/{user}/organization_memberships?limit=500")
+}
+
+async fn total(stand_in: &StandIn, user: &str) -> i64 {
+    ask_json(stand_in, &memberships_of(user)).await.1["total_count"].as_i64().expect("a count")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_the_shape_of_clerk() {
+    let clerk = small().await;
+    let response = ask(&clerk, "/v1/users/user_ada/organization_memberships").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert!(response.headers().contains_key("date") && !response.headers().contains_key("retry-after"));
+    let body: Value = response.json().await.expect("json");
+    assert_eq!(body["total_count"], 12);
+    let rows = body["data"].as_array().expect("rows");
+    assert_eq!((rows.len(), &rows[0]["organization"]["slug"]), (10, &json!("velvet-anvil")), "ten by default, newest first");
+    let row = &rows[9];
+    assert_eq!(row["object"], "organization_membership");
+    assert_eq!(row["id"], "orgmem_ada_northfold_bakery");
+    assert_eq!(row["role"], "org:member");
+    assert_eq!(row["public_user_data"]["user_id"], "user_ada");
+    assert_eq!(row["organization"]["name"], "Northfold Bakery");
+    assert_eq!(row["organization"]["members_count"], 2);
+    assert!(row["created_at"].as_i64() > Some(crate::dev::EPOCH_MS));
+    let (_, rest) = ask_json(&clerk, "/v1/users/user_ada/organization_memberships?limit=10&offset=10").await;
+    assert_eq!(rest["data"].as_array().map(Vec::len), Some(2));
+    let (status, none) = ask_json(&clerk, &memberships_of("user_tomas")).await;
+    assert_eq!((status, none), (200, json!({"data": [], "total_count": 0})));
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clerk_refuses_is_refused_in_its_words() {
+    let clerk = small().await;
+    let list = "/v1/users/user_ada/organization_memberships";
+    for (path, status, code) in [
+        (memberships_of("user_nobody"), 404, "resource_not_found"),
+        (format!("{list}?limit=501"), 422, "form_param_value_invalid"),
+        (format!("{list}?limit=0"), 422, "form_param_value_invalid"),
+        (format!("{list}?offset=-1"), 422, "form_param_value_invalid"),
+        (format!("{list}?limit=10.0"), 422, "form_param_type_invalid"),
+        (format!("{list}?__clerk_api_version=2026-05-12"), 400, "api_version_invalid"),
+        ("/v1/organizations/nowhere".to_owned(), 404, "resource_not_found"),
+        ("/v1/elsewhere".to_owned(), 404, "resource_not_found"),
+    ] {
+        let (answered, body) = ask_json(&clerk, &path).await;
+        assert_eq!((answered, &body["errors"][0]["code"]), (status, &json!(code)), "{path}");
+        assert!(body["errors"][0]["long_message"].is_string() && body["errors"][0]["message"].is_string());
+    }
+    let url = format!("{}{list}", clerk.url());
+    for (name, value, status, code) in [
+        ("x-nothing", "", 401, "authentication_invalid"),
+        ("authorization", "sk_test_rollcall_stand_in", 401, "authorization_header_format_invalid"),
+        ("authorization", "Bearer sk_test_other", 401, "clerk_key_invalid"),
+    ] {
+        let response = client().get(&url).header(name, value).send().await.expect("answers");
+        assert_eq!(response.status().as_u16(), status);
+        let body: Value = response.json().await.expect("json");
+        assert_eq!(body["errors"][0]["code"], code);
+    }
+    let asked = client().get(&url).header("authorization", BEARER);
+    assert_eq!(asked.header("clerk-api-version", "2020-01-01").send().await.expect("answers").status().as_u16(), 400);
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn organizations_and_keys_are_served() {
+    let clerk = small().await;
+    for path in ["/v1/organizations/harbour-works", "/v1/organizations/org_harbour_works"] {
+        let (status, body) = ask_json(&clerk, path).await;
+        assert_eq!((status, &body["id"], &body["object"]), (200, &json!("org_harbour_works"), &json!("organization")));
+    }
+    let (_, with_key) = ask_json(&clerk, "/v1/jwks").await;
+    let public = client().get(format!("{}/.well-known/jwks.json", clerk.url())).send().await.expect("answers");
+    assert_eq!(public.json::<Value>().await.expect("json"), with_key);
+    assert_eq!(with_key["keys"][0]["kid"], crate::dev::INSTANCE_ID);
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_status_are_met_as_often_as_told() {
+    let clerk = small().await;
+    clerk.faults().add(Rule::next(Act::Status { status: 429, retry_after: Some(7) }, 1));
+    clerk.faults().add(Rule::next(Act::Status { status: 503, retry_after: None }, 1));
+    let limited = ask(&clerk, &memberships_of("user_ada")).await;
+    assert_eq!((limited.status().as_u16(), &limited.headers()["retry-after"]), (429, &"7".parse().expect("a value")));
+    assert_eq!(limited.json::<Value>().await.expect("json")["errors"][0]["code"], "too_many_requests");
+    assert_eq!(ask(&clerk, &memberships_of("user_ada")).await.status().as_u16(), 503);
+    assert_eq!(ask(&clerk, &memberships_of("user_ada")).await.status().as_u16(), 200);
+    clerk.faults().set(Faults { rate_limit: Some(2), ..Faults::default() });
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(ask(&clerk, &memberships_of("user_ada")).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+    assert_eq!(ask(&clerk, "/v1/jwks").await.status().as_u16(), 200, "no limit on keys");
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_can_be_cut_spoilt_or_never_come() {
+    let clerk = small().await;
+    let path = memberships_of("user_ada");
+    clerk.faults().set(Faults::of([Rule::next(Act::Cut, 1)]));
+    let mut cut = ask(&clerk, &path).await;
+    assert_eq!(cut.status().as_u16(), 200);
+    let announced = cut.content_length().expect("a length");
+    let first = cut.chunk().await.expect("the beginning arrives").expect("some bytes").len() as u64;
+    assert!(first > 0 && first < announced);
+    assert!(loop_to_end(cut).await.is_err(), "the rest must not come");
+    clerk.faults().set(Faults::of([Rule::next(Act::Garbage, 1), Rule::next(Act::ContentType, 1)]));
+    assert!(ask(&clerk, &path).await.json::<Value>().await.is_err());
+    assert_eq!(ask(&clerk, &path).await.headers()["content-type"], "text/html");
+    clerk.faults().set(Faults::of([Rule::next(Act::Hang, 1)]));
+    let hung = client().get(format!("{}{path}", clerk.url())).header("authorization", BEARER);
+    assert!(hung.timeout(Duration::from_millis(300)).send().await.expect_err("hangs").is_timeout());
+    assert_eq!(ask(&clerk, &path).await.status().as_u16(), 200);
+    clerk.stop().await;
+}
+
+async fn loop_to_end(mut response: Response) -> reqwest::Result<()> {
+    while response.chunk().await?.is_some() {}
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_can_fail_to_add_up() {
+    let clerk = small().await;
+    let ids = async |offset: usize| {
+        let path = format!("/v1/users/user_ada/organization_memberships?limit=6&offset={offset}");
+        let (_, body) = ask_json(&clerk, &path).await;
+        body["data"].as_array().expect("rows").iter().map(|row| row["id"].to_string()).collect::<Vec<_>>()
+    };
+    let right = [ids(0).await, ids(6).await].concat();
+    clerk.faults().set(Faults::of([Rule::next(Act::RowMoved, 1)]));
+    let moved = [ids(0).await, ids(6).await].concat();
+    assert_eq!((right.len(), moved.len()), (12, 12));
+    assert_eq!(moved[6], moved[5], "a row comes twice");
+    assert!(!moved.contains(&right[11]), "and another is missing");
+    assert_eq!([ids(0).await, ids(6).await].concat(), right);
+    clerk.faults().set(Faults::of([Rule::next(Act::WrongTotal { by: 1 }, 1)]));
+    assert_eq!((total(&clerk, "user_ada").await, total(&clerk, "user_ada").await), (13, 12));
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_answer_is_from_before_what_overtook_it() {
+    let clerk = small().await;
+    let held = clerk.hold_next_answer_about("user_ada");
+    let (url, path) = (clerk.url(), memberships_of("user_ada"));
+    let reading = tokio::spawn(async move {
+        client().get(format!("{url}{path}")).header("authorization", BEARER).send().await?.json::<Value>().await
+    });
+    assert_eq!(total(&clerk, "user_noor").await, 2, "others are not held");
+    held.reached().await.expect("reached");
+    clerk.world().lock().revoke("user_ada", "harbour-works").expect("she is in it");
+    assert_eq!(total(&clerk, "user_ada").await, 11, "only one answer is held");
+    assert!(!reading.is_finished());
+    held.release();
+    assert_eq!(reading.await.expect("runs").expect("answers")["total_count"], 12);
+    drop(clerk.hold_next_answer());
+    assert_eq!(total(&clerk, "user_ada").await, 11, "a dropped hold holds nobody");
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_lag_behind_writes_when_told_to() {
+    let clerk = small().await;
+    clerk.world().lock().revoke("user_ada", "harbour-works").expect("she is in it");
+    clerk.faults().set(Faults { reads_lag_ms: 300_000, ..Faults::default() });
+    assert_eq!(total(&clerk, "user_ada").await, 12);
+    clerk.faults().clear();
+    assert_eq!(total(&clerk, "user_ada").await, 11);
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted() {
+    let clerk = small().await;
+    for path in [&memberships_of("user_ada"), &memberships_of("user_ada"), &memberships_of("user_none"), "/v1/jwks"] {
+        ask(&clerk, path).await;
+    }
+    let seen = clerk.calls().seen();
+    assert_eq!((seen.total, clerk.calls().of_user("user_ada")), (4, 2));
+    assert_eq!(seen.by_path["GET /v1/users/{user_id}/organization_memberships"], 3);
+    assert_eq!((seen.by_status[&200], seen.by_status[&404]), (3, 1));
+    assert_eq!(clerk.calls().busiest(Duration::from_secs(10)), 3, "keys do not count against the limit");
+    let (status, body) = tell(&clerk, Method::GET, "/world/calls", Value::Null).await;
+    assert_eq!((status, &body["seen"]["byUser"]["user_ada"], &body["busiestTenSeconds"]), (200, &json!(2), &json!(3)));
+    clerk.calls().reset();
+    assert_eq!(clerk.calls().total(), 0);
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_world_can_be_changed_by_hand_and_silently() {
+    let clerk = small().await;
+    let place = json!({"user": "user_tomas", "organization": "harbour-works", "role": "org:admin"});
+    for (method, path, body, status) in [
+        (Method::POST, "/world/memberships?webhook=false", place.clone(), 200),
+        (Method::POST, "/world/memberships?webhook=false", place.clone(), 409),
+        (
+            Method::PATCH,
+            "/world/memberships?webhook=false",
+            json!({"user": "user_tomas", "organization": "harbour-works", "role": "org:member"}),
+            200,
+        ),
+        (Method::DELETE, "/world/memberships?webhook=false", json!({"user": "user_tomas", "organization": "harbour-works"}), 200),
+        (Method::DELETE, "/world/memberships?webhook=false", json!({"user": "user_tomas", "organization": "harbour-works"}), 404),
+        (Method::POST, "/world/users?webhook=false", json!({"id": "user_lena"}), 200),
+        (Method::PATCH, "/world/users/user_lena?webhook=false", json!({"banned": true}), 200),
+        (Method::PATCH, "/world/users/user_lena?webhook=false", json!({}), 400),
+        (
+            Method::POST,
+            "/world/organizations?webhook=false",
+            json!({"name": "New", "slug": "new", "createdBy": "user_lena"}),
+            200,
+        ),
+        (Method::PATCH, "/world/organizations/new?webhook=false", json!({"slug": "newer"}), 200),
+        (Method::DELETE, "/world/organizations/newer?webhook=false", Value::Null, 200),
+        (Method::DELETE, "/world/users/user_lena?webhook=false", Value::Null, 200),
+        (Method::POST, "/world/users", json!({"surprise": 1}), 400),
+        (Method::POST, "/world/users?webhook=maybe", json!({}), 400),
+        (Method::GET, "/world/elsewhere", Value::Null, 404),
+    ] {
+        let (answered, body) = tell(&clerk, method.clone(), path, body).await;
+        assert_eq!(answered, status, "{method} {path}: {body}");
+        assert_eq!(body["error"].is_string(), status >= 400, "{method} {path}: {body}");
+    }
+    let (_, world) = tell(&clerk, Method::GET, "/world", Value::Null).await;
+    assert_eq!(world, World::small().describe(), "all is undone");
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_and_habits_are_set_over_http() {
+    let clerk = small().await;
+    let faults = json!({"rules": [{"do": "status", "status": 500, "next": 1}]});
+    assert_eq!(tell(&clerk, Method::PUT, "/world/faults", faults).await.0, 200);
+    assert_eq!(ask(&clerk, &memberships_of("user_ada")).await.status().as_u16(), 500);
+    assert_eq!(clerk.faults().get(), Faults::default());
+    assert_eq!(tell(&clerk, Method::PUT, "/world/faults", json!({"latency": 1})).await.0, 400);
+    assert_eq!(tell(&clerk, Method::PUT, "/world/habits", json!({"loseShare": 1.0})).await.0, 200);
+    let (_, done) = tell(&clerk, Method::DELETE, "/world/users/user_ivo", Value::Null).await;
+    assert_eq!((&done["deliveries"], done["lost"].as_array().map(Vec::len)), (&json!([]), Some(1)));
+    clerk.sender().set_habits(Habits::default());
+    let (_, done) = tell(&clerk, Method::DELETE, "/world/users/user_kofi", Value::Null).await;
+    assert_eq!(done["deliveries"][0]["error"], "no endpoint is set");
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_stand_in_gives_its_port_back() {
+    let clerk = small().await;
+    let port = clerk.address().port();
+    clerk.faults().add(Rule::always(Act::Hang));
+    let url = format!("{}{}", clerk.url(), memberships_of("user_ada"));
+    let hung = tokio::spawn(client().get(url).header("authorization", BEARER).send());
+    while clerk.calls().total() == 0 {
+        tokio::task::yield_now().await;
+    }
+    clerk.stop().await;
+    assert!(hung.await.expect("runs").is_err());
+    let again = StandIn::start(Options { port, ..Options::default() }).await.expect("the port is free");
+    again.stop().await;
+}
