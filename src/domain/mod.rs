@@ -12,6 +12,6 @@ mod moment;
 
 pub use change::Change;
 pub use ids::{IdError, MembershipId, MessageId, OrganizationId, OrganizationRef, Role, SessionId, Slug, UserId};
-pub use list::{Found, List};
+pub use list::{Found, List, digest_of};
 pub use membership::{Membership, MembershipsError, decode_memberships, encode_memberships};
 pub use moment::Moment;
