@@ -1,1 +1,202 @@
-//! (room being built)
+//! The Redis room: the shared tier, the change stream with its reader and fence, and how many nodes there are.
+//!
+//! [`Redis::connect`] is the door. The roof hands what comes out to the cache and the intake, through the ports; nobody else
+//! knows Redis. Everything here may fail without an answer becoming wrong: a value not got is a miss, a fill not landed costs
+//! a copy, and a stream not read lets the fence age. Upholds I5, I6, I7, I12, I13.
+
+mod clock;
+mod counts;
+mod keys;
+mod link;
+mod nodes;
+mod question;
+mod scripts;
+mod server;
+mod shared;
+mod start;
+mod stream;
+mod tail;
+mod token;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::ports::{Fence, StreamSink};
+use crate::protocol::freshness::Bounds;
+
+pub use counts::{Cause, Counts, Reason};
+pub use keys::Keys;
+pub use shared::RedisShared;
+pub use start::StartError;
+pub use stream::RedisStream;
+
+use link::{Link, Maker};
+use nodes::{Alive, Heartbeat};
+use tail::Tail;
+
+/// The stream is asked once in this part of the staleness bound.
+const QUESTIONS_PER_BOUND: u32 = 40;
+/// How long stopping waits for the tasks.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How Redis is used.
+#[derive(Clone)]
+pub struct Settings {
+    /// `redis://` or `rediss://`.
+    pub url: SecretString,
+    /// Prefix of every key; belongs to one Clerk instance.
+    pub prefix: String,
+    /// The TTL of values, and the staleness bound that the stream is asked for.
+    pub bounds: Bounds,
+    /// The runtime that connections and tasks live on.
+    pub io: Handle,
+}
+
+/// A Redis, reachable or not yet.
+pub struct Redis {
+    maker: Maker,
+    shared: Arc<RedisShared>,
+    stream: Arc<RedisStream>,
+    fence: Fence,
+    alive: Alive,
+    instance: Arc<OnceLock<String>>,
+    counts: Counts,
+    period: Duration,
+    stop: watch::Sender<bool>,
+    /// Guards the list of tasks; never held over an await.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Redis {
+    /// Looks at the server and refuses one that cannot carry the protocol. One that cannot be reached is none of that: reads
+    /// go to the origin until it can, and then everything heals by itself.
+    pub async fn connect(settings: Settings) -> Result<Self, StartError> {
+        let redis = Self::prepare(settings)?;
+        match redis.check().await {
+            Err(error @ StartError::Unreachable { .. }) => warn!(%error, "starting without Redis"),
+            checked => checked?,
+        }
+        Ok(redis)
+    }
+
+    fn prepare(settings: Settings) -> Result<Self, StartError> {
+        let counts = Counts::default();
+        let keys = Arc::new(Keys::new(&settings.prefix)?);
+        let maker = Maker::new(&settings.url, settings.io, counts.clone())?;
+        let changes = Link::new(&maker, "changes");
+        let shared = RedisShared {
+            values: Link::new(&maker, "values"),
+            changes: changes.clone(),
+            keys: keys.clone(),
+            clock: Default::default(),
+            ttl: settings.bounds.ttl,
+            counts: counts.clone(),
+        };
+        Ok(Self {
+            maker,
+            shared: Arc::new(shared),
+            stream: Arc::new(RedisStream { changes, keys, standing: Arc::default() }),
+            fence: Fence::asked(),
+            alive: Alive::default(),
+            instance: Arc::default(),
+            counts,
+            period: settings.bounds.staleness / QUESTIONS_PER_BOUND,
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Whether the server is one to rest on: its version, its eviction policy, its role.
+    pub async fn check(&self) -> Result<(), StartError> {
+        let (_, server) = self.maker.make().await.map_err(|what| StartError::Unreachable { what })?;
+        server.check()
+    }
+
+    /// Claims the prefix for a Clerk instance, or finds it claimed by another. When Redis cannot be reached the claim is made
+    /// as soon as it can, and the stream of another instance is not followed.
+    pub async fn check_instance(&self, instance: &str) -> Result<(), StartError> {
+        let ours = self.instance.get_or_init(|| instance.to_owned());
+        let keys = &self.shared.keys;
+        let unreachable = |error: crate::ports::SharedError| StartError::Unreachable { what: error.to_string() };
+        let found = start::claim(&self.shared.changes, keys, ours).await.map_err(unreachable)?;
+        start::check_instance(keys, &found, ours)
+    }
+
+    /// The shared tier.
+    pub fn shared(&self) -> Arc<RedisShared> {
+        self.shared.clone()
+    }
+
+    /// The change stream, to append to.
+    pub fn stream(&self) -> Arc<RedisStream> {
+        self.stream.clone()
+    }
+
+    /// The fence that the tail moves.
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
+    /// How many nodes are alive, this one included.
+    pub fn nodes(&self) -> u32 {
+        self.alive.get()
+    }
+
+    /// What this room counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Begins to feed `sink`, to move the fence, and to say that this node is alive. Once per `Redis`.
+    pub fn spawn_tail(&self, sink: Arc<dyn StreamSink>) {
+        let tail = Tail {
+            link: Link::new(&self.maker, "tail"),
+            keys: self.shared.keys.clone(),
+            clock: self.shared.clock.clone(),
+            fence: self.fence.clone(),
+            standing: self.stream.standing.clone(),
+            counts: self.counts.clone(),
+            sink,
+            instance: self.instance.clone(),
+            place: Default::default(),
+        };
+        let heartbeat =
+            Heartbeat { link: Link::new(&self.maker, "nodes"), keys: self.shared.keys.clone(), alive: self.alive.clone() };
+        let tail = self.maker.io.spawn(tail.run(self.period, self.stop.subscribe()));
+        let heartbeat = self.maker.io.spawn(heartbeat.run(self.stop.subscribe()));
+        self.tasks().extend([tail, heartbeat]);
+    }
+
+    /// Stops the tail and the heartbeat, within a second.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks());
+        let stopped = async {
+            for task in tasks {
+                // A task that panicked has stopped too, and was logged by the runtime.
+                let _ = task.await;
+            }
+        };
+        if timeout(STOP_TIME_MAX, stopped).await.is_err() {
+            warn!("the reader of the change stream did not stop in time");
+        }
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("prefix", &self.shared.keys.prefix()).finish_non_exhaustive()
+    }
+}

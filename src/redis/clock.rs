@@ -1,0 +1,127 @@
+//! The server's clock against this machine's, from the bracket of a question: sent, its TIME, received. Written by the tail
+//! and read by the shared tier. No two machines' clocks are compared: only durations travel (I6, I7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use crate::clock;
+use crate::domain::Moment;
+
+/// A step smaller than this is drift or a slow answer.
+const STEP_MIN: Duration = Duration::from_millis(100);
+/// Two clocks may drift apart by this part of the time between two questions.
+const DRIFT: u32 = 1000;
+/// What is further ahead of now than this is from before a step of the server's clock.
+const AHEAD_MAX: Duration = Duration::from_millis(5);
+
+/// The last known relation of the two clocks, shared between the tail and the shared tier.
+#[derive(Debug, Clone, Default)]
+pub struct StreamClock(Arc<ArcSwapOption<Sample>>);
+
+/// One question: the server's TIME was read between `sent` and `received`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Before the question was sent.
+    pub sent: Moment,
+    /// After its answer was received.
+    pub received: Moment,
+    /// The server's TIME, in microseconds.
+    pub time: u64,
+    /// The epoch of the server that was asked.
+    pub epoch: u64,
+}
+
+impl StreamClock {
+    /// Notes a question.
+    pub fn set(&self, sample: Sample) {
+        self.0.store(Some(Arc::new(sample)));
+    }
+
+    /// When a reading stamped by the server of `epoch` began, on this machine's clock: never later than it did. None when
+    /// that server answered no question yet, when the stamp lies in the future (the server's clock was set back), or before
+    /// this machine started: a moment cannot say so, and zero would be later than the truth.
+    pub fn as_of_to_moment(&self, stamp: u64, epoch: u64) -> Option<Moment> {
+        let sample = self.0.load();
+        let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
+        sample.as_of_to_moment(stamp, clock::now())
+    }
+}
+
+impl Sample {
+    fn as_of_to_moment(&self, stamp: u64, now: Moment) -> Option<Moment> {
+        let micros = (self.sent.as_micros() + stamp).checked_sub(self.time)?;
+        let at = Moment::from_micros(micros);
+        (at <= now + AHEAD_MAX).then_some(at.min(now))
+    }
+
+    /// When something that the server stamped happened, on this machine's clock: never earlier than it did. It happened
+    /// before the answer that told of it, whatever the server's clock says.
+    pub fn stamp_to_moment(&self, stamp: u64) -> Moment {
+        let micros = (self.received.as_micros() + stamp).saturating_sub(self.time);
+        Moment::from_micros(micros).min(self.received)
+    }
+
+    /// The same for the id of an entry, which has milliseconds only.
+    pub fn entry_to_moment(&self, entry_ms: u64) -> Moment {
+        self.stamp_to_moment((entry_ms + 1) * 1000)
+    }
+
+    /// Whether the server's clock stepped between two questions to the same server: no offset fits both brackets.
+    pub fn has_stepped_since(&self, earlier: &Sample) -> bool {
+        let allowed = STEP_MIN + self.received.since(earlier.received) / DRIFT;
+        let allowed = allowed.as_micros() as i128;
+        let offset = |time: u64, moment: Moment| i128::from(time) - i128::from(moment.as_micros());
+        let (low, high) = (offset(self.time, self.received), offset(self.time, self.sent));
+        let (earlier_low, earlier_high) = (offset(earlier.time, earlier.received), offset(earlier.time, earlier.sent));
+        low > earlier_high + allowed || high < earlier_low - allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn sample(sent: u64, received: u64, time: u64) -> Sample {
+        Sample { sent: Moment::from_micros(sent), received: Moment::from_micros(received), time, epoch: 1 }
+    }
+
+    #[test]
+    fn a_reading_is_never_younger_and_an_entry_never_older_than_it_was() {
+        let asked = sample(100 * SECOND, 101 * SECOND, 5000 * SECOND);
+        let now = Moment::from_micros(102 * SECOND);
+        assert_eq!(asked.as_of_to_moment(4990 * SECOND, now), Some(Moment::from_micros(90 * SECOND)));
+        assert_eq!(asked.entry_to_moment(4_990_000), Moment::from_micros(91 * SECOND + 1000));
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_not_guessed() {
+        let asked = sample(100 * SECOND, 101 * SECOND, 5000 * SECOND);
+        let now = Moment::from_micros(102 * SECOND);
+        let clock = StreamClock::default();
+        assert_eq!(clock.as_of_to_moment(1, 1), None);
+        clock.set(Sample { received: clock::now(), sent: clock::now(), time: 1, epoch: 1 });
+        assert!(clock.as_of_to_moment(1, 1).is_some());
+        assert_eq!(clock.as_of_to_moment(1, 2), None, "another server's clock");
+        assert_eq!(asked.as_of_to_moment(4899 * SECOND, now), None, "before this machine started");
+        assert_eq!(asked.as_of_to_moment(5003 * SECOND, now), None, "in the future");
+        assert_eq!(asked.as_of_to_moment(5002 * SECOND, now), Some(now), "landed after the last question");
+        assert_eq!(asked.entry_to_moment(9_000_000), asked.received, "it was there when the answer was given");
+        assert_eq!(asked.entry_to_moment(1), Moment::ZERO);
+    }
+
+    #[test]
+    fn a_step_is_told_from_a_slow_answer_and_from_drift() {
+        let before = sample(100 * SECOND, 100 * SECOND + 500, 5000 * SECOND);
+        let check = |after: Sample, expected: bool| assert_eq!(after.has_stepped_since(&before), expected, "{after:?}");
+        check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND), false);
+        check(sample(101 * SECOND, 104 * SECOND, 5003 * SECOND), false);
+        check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND + 90_000), false);
+        check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND + 120_000), true);
+        check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND - 120_000), true);
+        check(sample(701 * SECOND, 701 * SECOND + 500, 5601 * SECOND + 600_000), false);
+    }
+}

@@ -1,0 +1,297 @@
+//! One kept connection per purpose, replaced when it fails. Used by every file of this room that talks to Redis.
+//!
+//! It never hammers: one attempt at a time, at most one in 100 ms after a failure, and callers meanwhile are told at once.
+//! Every wait is bounded (I12). Connections are made on the I/O runtime, because their driver lives where they were made; a
+//! caller that is dropped leaves nothing behind but an answer nobody reads.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
+use deadpool_redis::redis::{self, AsyncConnectionConfig, Pipeline, Value};
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+
+use crate::ports::SharedError;
+
+use super::counts::Counts;
+use super::scripts;
+use super::server::Server;
+use super::start::{ServerInfo, StartError};
+
+/// How long a question may take.
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long making a connection may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+/// Attempts are at least this far apart, also when they succeed: two primaries behind one address would make every new
+/// connection the end of the others.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections being made at once, over all purposes; a kept one does not count.
+const ATTEMPTS_MAX: usize = 8;
+
+/// What connections are made with, shared by all links.
+#[derive(Clone)]
+pub(super) struct Maker {
+    pub pool: Pool,
+    pub io: Handle,
+    pub server: Arc<Server>,
+    pub counts: Counts,
+}
+
+/// The connection for one purpose.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Inner>);
+
+struct Inner {
+    maker: Maker,
+    purpose: &'static str,
+    /// Guards the connection and the attempts at one; never held over an await.
+    state: Mutex<State>,
+    /// Ticks when an attempt has ended.
+    settled: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    is_making: bool,
+    /// Whether the last attempt, or the last question, failed in a way that waiting does not mend.
+    is_failing: bool,
+    not_before: Option<Instant>,
+    made: u64,
+}
+
+/// A connection and its tag: the epoch it was made in.
+#[derive(Clone)]
+struct Held {
+    connection: MultiplexedConnection,
+    epoch: u64,
+    serial: u64,
+}
+
+enum Next {
+    Use(Held),
+    Wait,
+    Refuse,
+}
+
+impl Maker {
+    /// Prepares to make connections; makes none.
+    pub(super) fn new(url: &SecretString, io: Handle, counts: Counts) -> Result<Self, StartError> {
+        // Time is measured here, per question; the driver's own limits would only hide which one was meant.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIME_MAX)).set_response_timeout(None);
+        // The error's category, never the error: its text may hold the URL, and that a password.
+        let unusable = |error: redis::RedisError| StartError::Url { what: error.category().to_owned() };
+        let manager = Manager::new_with_config(url.expose_secret(), config).map_err(unusable)?;
+        let pool = Pool::builder(manager).max_size(ATTEMPTS_MAX).runtime(Runtime::Tokio1).build();
+        let pool = pool.map_err(|error| StartError::Url { what: error.to_string() })?;
+        Ok(Self { pool, io, server: Arc::default(), counts })
+    }
+
+    /// Makes a connection of its own and asks the server who it is, on the I/O runtime, within a second.
+    pub(super) async fn make(&self) -> Result<(MultiplexedConnection, ServerInfo), String> {
+        let pool = self.pool.clone();
+        let making = self.io.spawn(timeout(CONNECT_TIME_MAX, async move { introduce(&pool).await }));
+        match making.await {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) => Err("no connection in time".to_owned()),
+            Err(_) => Err("stopped while connecting".to_owned()),
+        }
+    }
+}
+
+async fn introduce(pool: &Pool) -> Result<(MultiplexedConnection, ServerInfo), String> {
+    let connection = pool.get().await.map_err(|error| match error {
+        deadpool_redis::PoolError::Backend(error) => phrase(&error),
+        other => other.to_string(),
+    })?;
+    // Taken out for good: a pooled one would be asked UNWATCH and PING at every use.
+    let mut connection = Connection::take(connection);
+    let mut hello = redis::pipe();
+    hello.cmd("INFO");
+    let count = 1 + scripts::load(&mut hello);
+    let replies = connection.req_packed_commands(&hello, 0, count).await.map_err(|error| phrase(&error))?;
+    match replies.into_iter().next() {
+        Some(Value::ServerError(error)) => Err(error.code().to_owned()),
+        Some(info) => {
+            let text = redis::from_redis_value::<String>(info).map_err(|_| "INFO cannot be read".to_owned())?;
+            Ok((connection, ServerInfo::parse(&text)))
+        }
+        None => Err("INFO was not answered".to_owned()),
+    }
+}
+
+/// An error without addresses, keys or values.
+fn phrase(error: &redis::RedisError) -> String {
+    error.code().unwrap_or(error.category()).to_owned()
+}
+
+impl Link {
+    /// A link for a purpose, a word for the log.
+    pub(super) fn new(maker: &Maker, purpose: &'static str) -> Self {
+        Self(Arc::new(Inner { maker: maker.clone(), purpose, state: Mutex::default(), settled: watch::Sender::new(()) }))
+    }
+
+    /// Whether there is a connection, and the last question on it was answered.
+    pub(super) fn is_up(&self) -> bool {
+        let state = self.state();
+        !state.is_failing && state.held.as_ref().is_some_and(|held| held.epoch == self.0.maker.server.epoch())
+    }
+
+    /// The epoch of the primary as all links see it.
+    pub(super) fn epoch(&self) -> u64 {
+        self.0.maker.server.epoch()
+    }
+
+    /// Notes which server answered; the epoch it belongs to, none when it is no primary.
+    pub(super) fn observe(&self, replid: &str, is_primary: bool) -> Option<u64> {
+        self.0.maker.server.observe(replid, is_primary)
+    }
+
+    /// Asks everything in the pipeline and answers every reply, errors of single commands among them. What another server
+    /// answered than the one that is the primary when the answer arrives is an error.
+    pub(super) async fn ask(&self, pipeline: &Pipeline, within: Duration) -> Result<Vec<Value>, SharedError> {
+        let deadline = Instant::now() + within;
+        let replies = self.ask_once(pipeline, deadline).await?;
+        if !replies.iter().any(|reply| has_code(reply, "NOSCRIPT")) {
+            return Ok(replies);
+        }
+        // The server forgot its scripts. What ran already runs again: every script bears that.
+        let mut loading = redis::pipe();
+        scripts::load(&mut loading);
+        self.ask_once(&loading, deadline).await?;
+        self.ask_once(pipeline, deadline).await
+    }
+
+    async fn ask_once(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, SharedError> {
+        let Ok(held) = timeout_at(deadline, self.held()).await else { return Err(self.timed_out(None)) };
+        let mut held = held?;
+        let asked = held.connection.req_packed_commands(pipeline, 0, pipeline.len());
+        let Ok(answered) = timeout_at(deadline, asked).await else { return Err(self.timed_out(Some(held.serial))) };
+        let replies = answered.map_err(|error| {
+            self.let_go(held.serial, false);
+            unavailable(phrase(&error))
+        })?;
+        self.accept(&held, replies)
+    }
+
+    fn accept(&self, held: &Held, replies: Vec<Value>) -> Result<Vec<Value>, SharedError> {
+        // A server that answers so is, for now or for good, not the one to talk to.
+        for code in ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM"] {
+            if replies.iter().any(|reply| has_code(reply, code)) {
+                self.let_go(held.serial, true);
+                return Err(unavailable(code));
+            }
+        }
+        match held.epoch == self.0.maker.server.epoch() {
+            true => Ok(replies),
+            false => Err(unavailable("the primary changed")),
+        }
+    }
+
+    fn timed_out(&self, serial: Option<u64>) -> SharedError {
+        self.0.maker.counts.timeouts.inc();
+        if let Some(serial) = serial {
+            self.let_go(serial, true);
+        }
+        SharedError::TimedOut
+    }
+
+    /// Lets a connection go that failed; a later one stays.
+    fn let_go(&self, serial: u64, is_failing: bool) {
+        let mut state = self.state();
+        if state.held.as_ref().is_some_and(|held| held.serial == serial) {
+            debug!(purpose = self.0.purpose, "a connection to Redis is let go");
+            state.held = None;
+            state.is_failing |= is_failing;
+        }
+    }
+
+    async fn held(&self) -> Result<Held, SharedError> {
+        let mut settled = self.0.settled.subscribe();
+        loop {
+            match self.next() {
+                Next::Use(held) => return Ok(held),
+                Next::Refuse => return Err(unavailable("no connection")),
+                Next::Wait => settled.changed().await.map_err(|_| unavailable("stopped"))?,
+            }
+        }
+    }
+
+    /// While things fail, only the caller that begins an attempt waits for it.
+    fn next(&self) -> Next {
+        let epoch = self.0.maker.server.epoch();
+        let mut state = self.state();
+        state.held.take_if(|held| held.epoch != epoch);
+        match (&state.held, state.is_making) {
+            (Some(held), _) => return Next::Use(held.clone()),
+            (None, true) if state.is_failing => return Next::Refuse,
+            (None, true) => return Next::Wait,
+            (None, false) => {}
+        }
+        if state.not_before.is_some_and(|not_before| Instant::now() < not_before) {
+            return Next::Refuse;
+        }
+        state.is_making = true;
+        let link = self.clone();
+        self.0.maker.io.spawn(async move { link.make().await });
+        Next::Wait
+    }
+
+    async fn make(&self) {
+        let made = self.0.maker.make().await.and_then(|(connection, server)| {
+            let epoch = self.0.maker.server.meet(&server).ok_or("the server is a replica")?;
+            Ok((connection, epoch))
+        });
+        self.settle(made);
+        self.0.settled.send_replace(());
+    }
+
+    fn settle(&self, made: Result<(MultiplexedConnection, u64), String>) {
+        let counts = &self.0.maker.counts;
+        let mut state = self.state();
+        state.is_making = false;
+        state.not_before = Some(Instant::now() + ATTEMPT_PAUSE);
+        match made {
+            Ok((connection, epoch)) => {
+                counts.connections.inc();
+                debug!(purpose = self.0.purpose, "connected to Redis");
+                state.made += 1;
+                state.held = Some(Held { connection, epoch, serial: state.made });
+                state.is_failing = false;
+            }
+            Err(error) => {
+                counts.connections_failed.inc();
+                if !state.is_failing {
+                    warn!(purpose = self.0.purpose, error, "Redis cannot be reached");
+                }
+                state.is_failing = true;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error for whoever can do without Redis for a moment.
+pub(super) fn unavailable(what: impl Into<String>) -> SharedError {
+    SharedError::Unavailable { what: what.into() }
+}
+
+fn has_code(reply: &Value, code: &str) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == code)
+}
+
+/// A reply, or the error in its place: by code, which holds no key and no value.
+pub(super) fn read<T: redis::FromRedisValue>(reply: Value) -> Result<T, SharedError> {
+    match reply {
+        Value::ServerError(error) => Err(unavailable(error.code())),
+        reply => redis::from_redis_value(reply).map_err(|_| unavailable("an answer that cannot be read")),
+    }
+}

@@ -1,0 +1,126 @@
+//! The one question of the tail: how it is asked, and its answer as values. Called by the tail alone.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::domain::Change;
+use crate::ports::SharedError;
+use crate::protocol::continuity::{ENTRIES_MAX, EntryId, Position, Reply};
+use crate::protocol::facts::FACTS_WINDOW;
+
+use super::keys::Keys;
+use super::link::{read, unavailable};
+use super::scripts;
+use super::shared::millis;
+
+/// The server's answer, in one piece.
+pub(super) struct Answer {
+    /// TIME, in microseconds.
+    pub time: u64,
+    /// What continuity is judged by.
+    pub reply: Reply,
+    /// Whose stream this is.
+    pub history: History,
+    /// The id that was asked after: when loading, the server's own idea of the window.
+    pub after: EntryId,
+    /// The entries, in order.
+    pub entries: Vec<(EntryId, Entry)>,
+}
+
+/// Whose stream this is, and whether it is complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct History {
+    /// The replication id it was last seen under.
+    pub replid: Option<String>,
+    /// When it was last found to be incomplete, in microseconds of the server's clock.
+    pub since: Option<u64>,
+    /// Whether what was lost was applied again.
+    pub is_whole: bool,
+    /// The Clerk instance the prefix belongs to.
+    pub instance: Option<String>,
+}
+
+/// What an entry says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A change to apply.
+    Change(Change),
+    /// It was written to make the stream exist.
+    Bookkeeping,
+    /// A later release may know.
+    Unreadable,
+}
+
+type HistoryFields = (Option<String>, Option<u64>, Option<String>, Option<String>);
+type RawAnswer = (u64, u64, String, String, Option<(String, u64)>, HistoryFields, String, Vec<(String, Vec<Vec<u8>>)>);
+
+/// Asks for what follows a position, or for the facts window.
+pub(super) fn question(keys: &Keys, position: Option<&Position>) -> Cmd {
+    let mut call = scripts::TAIL.on(&[keys.changes(), keys.history()]);
+    let after = position.map(|position| position.last.to_string()).unwrap_or_default();
+    call.arg(after).arg(millis(FACTS_WINDOW)).arg(ENTRIES_MAX);
+    call
+}
+
+/// Reads the answer.
+pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
+    let (seconds, micros, role, replid, stream, history, after, entries) = read::<RawAnswer>(reply)?;
+    let stream = stream.map(|(last, added)| Ok((id(&last)?, added))).transpose()?;
+    let entries = entries.into_iter().map(|(text, fields)| Ok((id(&text)?, entry(&fields)))).collect::<Result<Vec<_>, _>>()?;
+    let reply = Reply {
+        returned: entries.len(),
+        last_returned: entries.last().map(|(id, _)| *id),
+        stream,
+        is_primary: role == "master",
+        replid,
+    };
+    Ok(Answer { time: seconds * 1_000_000 + micros, reply, history: History::of(history), after: id(&after)?, entries })
+}
+
+impl History {
+    fn of((replid, since, whole, instance): HistoryFields) -> Self {
+        Self { replid, since, is_whole: whole.as_deref() == Some("1"), instance }
+    }
+
+    /// Reads what the history script answers.
+    pub(super) fn read(reply: Value) -> Result<Self, SharedError> {
+        read::<HistoryFields>(reply).map(Self::of)
+    }
+}
+
+fn id(text: &str) -> Result<EntryId, SharedError> {
+    EntryId::parse(text).ok_or_else(|| unavailable("an entry id that cannot be read"))
+}
+
+/// Unknown fields are skipped: a release never narrows a shape.
+fn entry(fields: &[Vec<u8>]) -> Entry {
+    let of = |name: &[u8]| fields.chunks_exact(2).find_map(|pair| (pair[0] == name).then_some(&pair[1]));
+    match (of(b"change"), of(b"history")) {
+        (Some(change), _) => serde_json::from_slice(change).map_or(Entry::Unreadable, Entry::Change),
+        (None, Some(_)) => Entry::Bookkeeping,
+        (None, None) => Entry::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UserId;
+
+    fn check(fields: &[&str], expected: Entry) {
+        let fields: Vec<_> = fields.iter().map(|field| field.as_bytes().to_vec()).collect();
+        assert_eq!(entry(&fields), expected, "{fields:?}");
+    }
+
+    #[test]
+    fn an_entry_is_a_change_or_bookkeeping_or_for_a_later_release() {
+        let created = Change::UserCreated { user: UserId::parse("u").expect("id") };
+        let text = serde_json::to_string(&created).expect("json");
+        check(&["change", &text], Entry::Change(created.clone()));
+        check(&["later", "1", "change", &text], Entry::Change(created));
+        check(&["history", "abc"], Entry::Bookkeeping);
+        check(&["change", "{\"kind\":\"later\"}"], Entry::Unreadable);
+        check(&["change", "\u{fffd}"], Entry::Unreadable);
+        check(&["later", "1"], Entry::Unreadable);
+        check(&[], Entry::Unreadable);
+    }
+}

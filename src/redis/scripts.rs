@@ -1,0 +1,61 @@
+//! The Lua scripts by name. Links load them when a connection is made; a server that lost them is given them again.
+//!
+//! Never queued in MULTI: a full Redis refuses everything there, also what is flagged `allow-oom`.
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis::{self, Cmd, Pipeline};
+
+/// A script, known to the server by its hash.
+pub(super) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)+) => {
+        $($(#[$doc])* pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!($file)));)+
+        fn all() -> Vec<&'static Script> {
+            vec![$(&*$name),+]
+        }
+    };
+}
+
+scripts! {
+    /// Takes a lease.
+    BEGIN = "scripts/begin.lua";
+    /// Lands a reading.
+    LAND = "scripts/land.lua";
+    /// A change of a user passes.
+    INVALIDATE = "scripts/invalidate.lua";
+    /// Adds a change to the stream.
+    APPEND = "scripts/append.lua";
+    /// Asks the stream everything at once.
+    TAIL = "scripts/tail.lua";
+    /// Says whose stream this is.
+    HISTORY = "scripts/history.lua";
+    /// A node is alive.
+    HEARTBEAT = "scripts/heartbeat.lua";
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// A call of the script; arguments are appended to it.
+    pub(super) fn on(&self, keys: &[&str]) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        call
+    }
+}
+
+/// Adds commands that load every script; answers how many.
+pub(super) fn load(pipeline: &mut Pipeline) -> usize {
+    let scripts = all();
+    for script in &scripts {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.code);
+    }
+    scripts.len()
+}

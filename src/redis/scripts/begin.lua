@@ -1,0 +1,17 @@
+#!lua
+-- begin: takes the lease of a user before the origin is asked, making one if there is none. Equals `Guard::begin`.
+-- Unflagged: a full Redis refuses it, which costs only the shared copy.
+--
+-- KEYS: the guard. ARGV: a fresh token, how long the guard must live at least (ms).
+-- Answers {lease, seconds, microseconds}: the time is the as-of of the reading that follows.
+local time = redis.call('TIME')
+local lease = redis.call('HGET', KEYS[1], 'lease')
+if not lease then
+  lease = ARGV[1]
+  redis.call('HSET', KEYS[1], 'lease', lease)
+end
+-- A longer life, given by a value that landed, is never shortened.
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return {lease, time[1], time[2]}

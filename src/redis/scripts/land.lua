@@ -1,0 +1,31 @@
+#!lua
+-- land: makes a reading the value, if its lease is still the guard's and no later reading is there. Equals `Guard::land`.
+-- Unflagged: a full Redis refuses it, which costs only the shared copy.
+--
+-- KEYS: the value, the guard.
+-- ARGV: lease, as-of (microseconds of this server's clock), digest, body, TTL (ms), life beyond which it must not be kept
+-- (ms), how much longer the guard lives (ms).
+-- Answers 'landed', 'lease' or 'newer'.
+
+-- A missing guard has no lease: absent never equals absent.
+if redis.call('HGET', KEYS[2], 'lease') ~= ARGV[1] then
+  return 'lease'
+end
+local landed = redis.call('HGET', KEYS[2], 'as_of')
+if landed and tonumber(landed) > tonumber(ARGV[2]) then
+  return 'newer'
+end
+
+-- The TTL counts from the as-of, whoever lands the reading and whenever.
+local time = redis.call('TIME')
+local age = math.ceil((time[1] * 1000000 + time[2] - tonumber(ARGV[2])) / 1000)
+local ttl = tonumber(ARGV[5])
+local life = math.max(1000, math.min(ttl - age, ttl, tonumber(ARGV[6])))
+
+redis.call('SET', KEYS[1], ARGV[4], 'PX', life)
+redis.call('HSET', KEYS[2], 'as_of', ARGV[2], 'digest', ARGV[3])
+local guard_life = life + tonumber(ARGV[7])
+if redis.call('PTTL', KEYS[2]) < guard_life then
+  redis.call('PEXPIRE', KEYS[2], guard_life)
+end
+return 'landed'

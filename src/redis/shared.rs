@@ -1,0 +1,193 @@
+//! The shared tier: values and guards in Redis. Called by the cache through its port, on the I/O runtime.
+//!
+//! It never decides whether a value may be an answer, and never takes a value for granted: what its guard does not vouch for
+//! is a miss, to be overwritten. Upholds I5 (leases), I7 (life from the as-of), I8 (foreign is no "no"), I13.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{self, Pipeline, Value};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tracing::debug;
+
+use crate::domain::{List, UserId, digest_of};
+use crate::ports::{Landed, Lease, SharedError, SharedTier, SharedValue};
+
+use super::clock::StreamClock;
+use super::counts::Counts;
+use super::keys::Keys;
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::scripts;
+use super::token::{hex, token};
+
+/// A fill is over by then: three readings of 4 s, and time to land.
+const FILL_TIME_MAX: Duration = Duration::from_secs(60);
+/// A guard outlives its need by this.
+const GUARD_BEYOND: Duration = Duration::from_secs(60);
+/// Users invalidated in one pipeline, a script each.
+const BATCH_MAX: usize = 100;
+
+/// Values and guards in Redis.
+pub struct RedisShared {
+    pub(super) values: Link,
+    pub(super) changes: Link,
+    pub(super) keys: Arc<Keys>,
+    pub(super) clock: StreamClock,
+    pub(super) ttl: Duration,
+    pub(super) counts: Counts,
+}
+
+/// What was found under a user's keys.
+enum Looked {
+    Hit(SharedValue),
+    Absent,
+    /// Not written by us, or not readable.
+    Foreign,
+    /// The guard vouches for another value: torn by a change between the two reads, or overwritten by somebody else.
+    Mismatch,
+}
+
+impl RedisShared {
+    async fn look(&self, user: &UserId) -> Result<Looked, SharedError> {
+        let mut question = redis::pipe();
+        question.cmd("GET").arg(self.keys.value(user));
+        question.cmd("HMGET").arg(self.keys.guard(user)).arg(&["lease", "as_of", "digest"]);
+        let replies = self.values.ask(&question, ANSWER_TIME_MAX).await?;
+        let [value, guard] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
+        if is_wrong_type(&value) || is_wrong_type(&guard) {
+            return Ok(Looked::Foreign);
+        }
+        let Some(body) = read::<Option<Vec<u8>>>(value)? else { return Ok(Looked::Absent) };
+        let guard = read::<(Option<String>, Option<u64>, Option<String>)>(guard)?;
+        Ok(self.vouch(&body, guard))
+    }
+
+    fn vouch(&self, body: &[u8], guard: (Option<String>, Option<u64>, Option<String>)) -> Looked {
+        let (Some(token), Some(stamp), Some(digest)) = guard else {
+            return if List::decode(body).is_ok() { Looked::Mismatch } else { Looked::Foreign };
+        };
+        let Ok(list) = List::decode(body) else { return Looked::Foreign };
+        if hex(&digest_of(body)) != digest {
+            return Looked::Mismatch;
+        }
+        match self.clock.as_of_to_moment(stamp, self.values.epoch()) {
+            Some(as_of) => Looked::Hit(SharedValue { list, as_of, stamp, token: token.into() }),
+            // When it was read cannot be told, so it cannot be an answer.
+            None => Looked::Absent,
+        }
+    }
+
+    async fn get(&self, user: &UserId) -> Result<Option<SharedValue>, SharedError> {
+        let mut looked = self.look(user).await?;
+        if matches!(looked, Looked::Mismatch) {
+            looked = self.look(user).await?;
+        }
+        match looked {
+            Looked::Hit(value) => return Ok(Some(value)),
+            Looked::Absent => {}
+            Looked::Foreign => {
+                self.counts.foreign_values.inc();
+            }
+            Looked::Mismatch => {
+                self.counts.digest_mismatches.inc();
+            }
+        }
+        Ok(None)
+    }
+
+    async fn begin(&self, user: &UserId) -> Result<Lease, SharedError> {
+        let mut call = scripts::BEGIN.on(&[&self.keys.guard(user)]);
+        call.arg(token()).arg(millis(FILL_TIME_MAX + GUARD_BEYOND));
+        let reply = one(&self.values, call, ANSWER_TIME_MAX).await?;
+        let (token, seconds, micros) = read::<(String, u64, u64)>(reply)?;
+        Ok(Lease { user: user.clone(), token: token.into(), stamp: seconds * 1_000_000 + micros })
+    }
+
+    async fn land(&self, lease: Lease, list: &List, keep: Option<Duration>) -> Result<Landed, SharedError> {
+        let mut call = scripts::LAND.on(&[&self.keys.value(&lease.user), &self.keys.guard(&lease.user)]);
+        call.arg(&*lease.token).arg(lease.stamp).arg(hex(&list.digest())).arg(&list.body()[..]);
+        call.arg(millis(self.ttl)).arg(millis(keep.unwrap_or(self.ttl))).arg(millis(GUARD_BEYOND));
+        let landed = match one(&self.values, call, ANSWER_TIME_MAX).await {
+            Ok(reply) => read::<String>(reply),
+            Err(error) => Err(error),
+        };
+        match landed.as_deref() {
+            Ok("landed") => Ok(Landed::Landed),
+            Ok("lease") => {
+                self.counts.refused("lease");
+                Ok(Landed::RefusedLease)
+            }
+            Ok("newer") => {
+                self.counts.refused("newer");
+                Ok(Landed::RefusedNewer)
+            }
+            Ok(_) => Err(unavailable("an answer that cannot be read")),
+            Err(error) => {
+                self.counts.refused("unavailable");
+                Err(error.clone())
+            }
+        }
+    }
+
+    /// Whole batches are done again on any doubt: voiding twice voids once (I3).
+    async fn invalidate(&self, users: &[UserId]) -> Result<(), SharedError> {
+        for batch in users.chunks(BATCH_MAX) {
+            if let Err(error) = self.invalidate_batch(batch).await {
+                debug!(%error, "an invalidation is done again");
+                self.invalidate_batch(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn invalidate_batch(&self, users: &[UserId]) -> Result<(), SharedError> {
+        let mut pipeline = Pipeline::with_capacity(users.len());
+        for user in users {
+            let mut call = scripts::INVALIDATE.on(&[&self.keys.value(user), &self.keys.guard(user)]);
+            call.arg(token()).arg(millis(GUARD_BEYOND));
+            pipeline.add_command(call);
+        }
+        let replies = self.changes.ask(&pipeline, ANSWER_TIME_MAX).await?;
+        replies.into_iter().try_for_each(|reply| read::<u64>(reply).map(|_| ()))
+    }
+}
+
+impl SharedTier for RedisShared {
+    fn get<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<SharedValue>, SharedError>> {
+        self.get(user).boxed()
+    }
+
+    fn begin<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Lease, SharedError>> {
+        self.begin(user).boxed()
+    }
+
+    fn land<'a>(&'a self, lease: Lease, list: &'a List, keep: Option<Duration>) -> BoxFuture<'a, Result<Landed, SharedError>> {
+        self.land(lease, list, keep).boxed()
+    }
+
+    fn invalidate<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<(), SharedError>> {
+        self.invalidate(users).boxed()
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.values.is_up()
+    }
+}
+
+/// One command and its reply.
+pub(super) async fn one(link: &Link, command: redis::Cmd, within: Duration) -> Result<Value, SharedError> {
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.add_command(command);
+    let replies = link.ask(&pipeline, within).await?;
+    replies.into_iter().next().ok_or_else(|| unavailable("no reply"))
+}
+
+/// Whole milliseconds, for Redis.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_wrong_type(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
+}

@@ -1,0 +1,146 @@
+//! What is asked of a Redis before it is used, and why it is refused. Called once at start, and again, for the log, whenever
+//! a connection reaches another server.
+
+use deadpool_redis::redis::{self, Value};
+
+use crate::ports::SharedError;
+
+use super::keys::Keys;
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+
+/// Why this node cannot start with this Redis. Each message says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// It does not answer. Not fatal for serving: reads go to the origin until it does.
+    #[error("Redis cannot be reached ({what}); reads are answered from the origin until it can")]
+    Unreachable {
+        /// A phrase for the log: no address, no password.
+        what: String,
+    },
+    /// The URL cannot be used.
+    #[error("REDIS_URL is not usable ({what}); write redis://host:6379 or rediss://user:password@host:6380")]
+    Url {
+        /// A phrase: no part of the URL.
+        what: String,
+    },
+    /// The prefix cannot be used.
+    #[error("the key prefix {prefix:?} is not usable; use 1 to 128 visible ASCII characters without braces, like user-orgs:")]
+    Prefix {
+        /// As configured.
+        prefix: String,
+    },
+    /// Too old.
+    #[error("Redis {found} is too old; 7.0 or newer is needed, for scripts that also run when memory is full")]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+    /// It may evict what it must not.
+    #[error("Redis evicts by {policy}, which may drop the change stream; set maxmemory-policy to volatile-ttl or noeviction")]
+    EvictionPolicy {
+        /// Its policy.
+        policy: String,
+    },
+    /// It is a replica.
+    #[error("this Redis is a replica; name the primary in REDIS_URL")]
+    Replica,
+    /// The prefix is another instance's.
+    #[error(
+        "the key prefix {prefix} belongs to the Clerk instance {found}, this node to {ours}; set ROLLCALL_KEY_PREFIX to one of its own"
+    )]
+    OtherInstance {
+        /// The prefix.
+        prefix: String,
+        /// Who used it first.
+        found: String,
+        /// Who we are.
+        ours: String,
+    },
+}
+
+/// What a server says of itself (INFO).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerInfo {
+    pub version: String,
+    pub is_primary: bool,
+    pub replid: String,
+    pub eviction_policy: String,
+}
+
+impl ServerInfo {
+    /// Reads the text of INFO. What is not said stays empty.
+    pub(super) fn parse(info: &str) -> Self {
+        let of = |name: &str| {
+            let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            found.unwrap_or_default().trim().to_owned()
+        };
+        Self {
+            version: of("redis_version"),
+            is_primary: of("role") == "master",
+            replid: of("master_replid"),
+            eviction_policy: of("maxmemory_policy"),
+        }
+    }
+
+    /// Whether the protocol can rest on this server.
+    pub(super) fn check(&self) -> Result<(), StartError> {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return Err(StartError::TooOld { found: self.version.clone() });
+        }
+        if self.eviction_policy.starts_with("allkeys-") {
+            return Err(StartError::EvictionPolicy { policy: self.eviction_policy.clone() });
+        }
+        match self.is_primary {
+            true => Ok(()),
+            false => Err(StartError::Replica),
+        }
+    }
+}
+
+/// Claims the prefix for `ours`, unless somebody did before; answers whose it is.
+pub(super) async fn claim(link: &Link, keys: &Keys, ours: &str) -> Result<String, SharedError> {
+    let mut question = redis::pipe();
+    question.cmd("HSETNX").arg(keys.history()).arg("instance").arg(ours);
+    question.cmd("HGET").arg(keys.history()).arg("instance");
+    let replies = link.ask(&question, ANSWER_TIME_MAX).await?;
+    let [claimed, owner] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
+    let owner = read::<Option<String>>(owner)?;
+    match owner {
+        Some(owner) => Ok(owner),
+        // Refused, because memory is full: whoever claims later is compared then.
+        None => read::<u64>(claimed).map(|_| ours.to_owned()),
+    }
+}
+
+/// Whether the instance that first used the prefix is ours.
+pub(super) fn check_instance(keys: &Keys, found: &str, ours: &str) -> Result<(), StartError> {
+    match found == ours {
+        true => Ok(()),
+        false => {
+            Err(StartError::OtherInstance { prefix: keys.prefix().to_owned(), found: found.to_owned(), ours: ours.to_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(version: &str, role: &str, policy: &str) -> ServerInfo {
+        ServerInfo::parse(&format!(
+            "# Server\r\nredis_version:{version}\r\nrole:{role}\r\nmaster_replid:abc\r\nmaster_replid2:def\r\nmaxmemory_policy:{policy}\r\n"
+        ))
+    }
+
+    #[test]
+    fn a_server_is_refused_for_its_age_its_policy_and_its_role() {
+        assert_eq!(info("7.0.15", "master", "noeviction").check(), Ok(()));
+        assert_eq!(info("10.1", "master", "volatile-ttl").check(), Ok(()));
+        assert!(matches!(info("6.2.14", "master", "noeviction").check(), Err(StartError::TooOld { .. })));
+        assert!(matches!(info("", "master", "noeviction").check(), Err(StartError::TooOld { .. })));
+        assert!(matches!(info("7.2.4", "master", "allkeys-lru").check(), Err(StartError::EvictionPolicy { .. })));
+        assert_eq!(info("7.2.4", "slave", "noeviction").check(), Err(StartError::Replica));
+        assert_eq!(info("7.2.4", "master", "noeviction").replid, "abc");
+    }
+}

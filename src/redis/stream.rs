@@ -1,0 +1,71 @@
+//! The change stream, to append to. Called by whoever applies a message, before it is acknowledged. Upholds I2 and I3.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tracing::debug;
+
+use crate::domain::Change;
+use crate::ports::{ChangeStream, SharedError, StreamStanding};
+use crate::protocol::facts::FACTS_WINDOW;
+
+use super::keys::Keys;
+use super::link::{Link, read};
+use super::scripts;
+use super::shared::{millis, one};
+
+/// How long one try may take; there are two.
+const TRY_TIME_MAX: Duration = Duration::from_secs(1);
+/// Entries kept, whatever the window.
+const ENTRIES_KEPT_MAX: u64 = 1_000_000;
+
+/// The change stream in Redis.
+pub struct RedisStream {
+    pub(super) changes: Link,
+    pub(super) keys: Arc<Keys>,
+    pub(super) standing: Arc<Standing>,
+}
+
+/// How the tail stands, as it sees it.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub is_continuous: AtomicBool,
+    pub breaks: AtomicU64,
+}
+
+impl RedisStream {
+    async fn try_append(&self, change: &str) -> Result<(), SharedError> {
+        let mut call = scripts::APPEND.on(&[self.keys.changes()]);
+        call.arg(change).arg(millis(FACTS_WINDOW)).arg(ENTRIES_KEPT_MAX);
+        // The id of the entry is the confirmation.
+        one(&self.changes, call, TRY_TIME_MAX).await.and_then(read::<String>).map(|_| ())
+    }
+
+    /// Whether a try that failed left an entry cannot be told, and does not matter: applying twice is applying once (I3).
+    async fn append(&self, change: &Change) -> Result<(), SharedError> {
+        let text = serde_json::to_string(change).expect("strings and integers always serialise");
+        match self.try_append(&text).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                debug!(%error, kind = change.kind(), "an append is done again");
+                self.try_append(&text).await
+            }
+        }
+    }
+}
+
+impl ChangeStream for RedisStream {
+    fn append<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), SharedError>> {
+        self.append(change).boxed()
+    }
+
+    fn standing(&self) -> StreamStanding {
+        StreamStanding {
+            is_continuous: self.standing.is_continuous.load(Ordering::Relaxed),
+            breaks: self.standing.breaks.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The reader of the change stream: one task, one connection, one question every fortieth of the staleness bound. It feeds
+//! the cache and moves the fence. Upholds I6.
+//!
+//! The fence moves only when the answer shows that nothing was missed, and only to the moment the question was *sent*. A
+//! lost connection alone is no break: the next answer proves by id, count and replication id whether the stream went on, and
+//! meanwhile the fence ages. Entries are applied before the fence that covers them moves, and doubt is told before either.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
+
+use crate::clock;
+use crate::domain::Moment;
+use crate::ports::{Break, Fence, SharedError, StreamSink};
+use crate::protocol::continuity::{Position, Tailed, judge};
+
+use super::clock::{Sample, StreamClock};
+use super::counts::{Cause, Counts};
+use super::keys::Keys;
+use super::link::{ANSWER_TIME_MAX, Link};
+use super::question::{Answer, Entry, History, answer, question};
+use super::scripts;
+use super::shared::one;
+use super::start::check_instance;
+use super::stream::Standing;
+
+/// Everything the tail needs, and where it stands.
+pub(super) struct Tail {
+    pub link: Link,
+    pub keys: Arc<Keys>,
+    pub clock: StreamClock,
+    pub fence: Fence,
+    pub standing: Arc<Standing>,
+    pub counts: Counts,
+    pub sink: Arc<dyn StreamSink>,
+    /// The Clerk instance the prefix must belong to, once known.
+    pub instance: Arc<OnceLock<String>>,
+    pub place: Place,
+}
+
+/// Where the tail stands.
+#[derive(Default)]
+pub(super) struct Place {
+    /// What was applied; none: the facts window is to be loaded.
+    position: Option<Position>,
+    /// The last question, to see the server's clock step.
+    sample: Option<Sample>,
+    /// The history's `since` and `whole` as the sink was told.
+    told: Option<(Option<u64>, bool)>,
+    /// A shorter stream was seen, and the history does not say so yet.
+    is_shorter: bool,
+    /// The stamps of what is loaded are from before a step of the server's clock, and say nothing.
+    is_after_step: bool,
+    is_lost: bool,
+    is_refused: bool,
+}
+
+/// How one question ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    ToTheEnd,
+    More,
+    Broken,
+    Unavailable,
+}
+
+impl Tail {
+    /// Asks until told to stop. A tick that took long is not made up for: a burst would tell nothing new.
+    pub(super) async fn run(mut self, period: Duration, stop: watch::Receiver<bool>) {
+        let mut ticks = interval(period.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            ticks.tick().await;
+            while !*stop.borrow() && self.step().await == Step::More {}
+        }
+    }
+
+    async fn step(&mut self) -> Step {
+        let step = match self.ask().await {
+            Ok((answer, sample)) => self.take(answer, sample).await,
+            Err(error) => {
+                self.note_lost(&error);
+                Step::Unavailable
+            }
+        };
+        let is_continuous = matches!(step, Step::ToTheEnd | Step::More);
+        self.standing.is_continuous.store(is_continuous, Ordering::Relaxed);
+        step
+    }
+
+    async fn ask(&mut self) -> Result<(Answer, Sample), SharedError> {
+        let question = question(&self.keys, self.place.position.as_ref());
+        let sent = clock::now();
+        let reply = one(&self.link, question, ANSWER_TIME_MAX).await?;
+        let received = clock::now();
+        let answer = answer(reply)?;
+        let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or_default();
+        let sample = Sample { sent, received, time: answer.time, epoch };
+        Ok((answer, sample))
+    }
+
+    async fn take(&mut self, answer: Answer, sample: Sample) -> Step {
+        if !self.is_of_our_instance(&answer.history) {
+            return Step::Unavailable;
+        }
+        self.note_reached();
+        match self.judge(&answer, &sample) {
+            Tailed::Broken(cause) => self.break_off(cause).await,
+            Tailed::More(next) => {
+                self.apply(answer, sample, next);
+                Step::More
+            }
+            Tailed::ToTheEnd(next) => {
+                self.apply(answer, sample, next);
+                self.place.is_after_step = false;
+                // Values of another server can be dated only from here on: after the doubt was told and the facts were loaded.
+                self.clock.set(sample);
+                self.fence.advance(sample.sent);
+                Step::ToTheEnd
+            }
+        }
+    }
+
+    /// The judgement of the protocol, and what it cannot see: the server's clock, and the history beside the stream.
+    fn judge(&mut self, answer: &Answer, sample: &Sample) -> Tailed {
+        let earlier = self.place.sample.replace(*sample);
+        let loading = Position { last: answer.after, counted: None, replid: answer.reply.replid.clone() };
+        let judged = judge(self.place.position.as_ref().unwrap_or(&loading), &answer.reply);
+        if matches!(judged, Tailed::Broken(_)) {
+            return judged;
+        }
+        if earlier.is_some_and(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(&earlier)) {
+            return Tailed::Broken(Break::ClockStepped);
+        }
+        match answer.history.replid.as_ref() == Some(&answer.reply.replid) && !self.place.is_shorter {
+            true => judged,
+            false => Tailed::Broken(Break::PrimaryChanged),
+        }
+    }
+
+    /// Continuity is lost: the sink is told, the facts window is to be loaded again, and the history is set right.
+    async fn break_off(&mut self, cause: Break) -> Step {
+        // While loading there is nothing yet to lose: an empty Redis is how everything begins.
+        let is_first = self.place.position.is_none() && cause != Break::ClockStepped;
+        if !is_first {
+            warn!(cause = cause.as_str(), "the change stream is not continuous");
+            self.counts.breaks.get_or_create(&Cause { cause: cause.as_str() }).inc();
+            self.standing.breaks.fetch_add(1, Ordering::Relaxed);
+            self.sink.broke(cause);
+        }
+        self.place.position = None;
+        self.place.is_shorter |= cause == Break::StreamShorter;
+        self.place.is_after_step |= cause == Break::ClockStepped;
+        if cause.may_have_lost_history()
+            && let Err(error) = self.set_history().await
+        {
+            debug!(%error, "the history is set right later");
+        }
+        Step::Broken
+    }
+
+    /// Failing leaves everything as it was; the next answer shows that it is still to be done.
+    async fn set_history(&mut self) -> Result<(), SharedError> {
+        let known = self.place.told.and_then(|(since, _)| since).map(|since| since.to_string());
+        let mut call = scripts::HISTORY.on(&[self.keys.changes(), self.keys.history()]);
+        call.arg(u8::from(self.place.is_shorter)).arg(known.unwrap_or_default());
+        call.arg(self.instance.get().map_or("", String::as_str));
+        let history = History::read(one(&self.link, call, ANSWER_TIME_MAX).await?)?;
+        self.place.is_shorter = false;
+        if !history.is_whole {
+            warn!("acknowledged changes may be lost: older readings are no answers until they are applied again");
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, answer: Answer, sample: Sample, next: Position) {
+        self.tell_doubt(&answer.history, &sample);
+        for (id, entry) in answer.entries {
+            match entry {
+                Entry::Change(change) => {
+                    self.counts.entries_applied.inc();
+                    self.sink.apply(&change, self.moment(&sample, id.ms));
+                }
+                Entry::Unreadable => {
+                    self.counts.entries_unreadable.inc();
+                    warn!(entry = %id, "an entry of the change stream cannot be read");
+                    self.sink.apply_unreadable();
+                }
+                Entry::Bookkeeping => {}
+            }
+        }
+        self.place.position = Some(next);
+    }
+
+    fn moment(&self, sample: &Sample, entry_ms: u64) -> Moment {
+        match self.place.is_after_step {
+            // The latest it can have been: a fact that outranks too much costs a reading, one that outranks too little is wrong.
+            true => sample.received,
+            false => sample.entry_to_moment(entry_ms),
+        }
+    }
+
+    fn tell_doubt(&mut self, history: &History, sample: &Sample) {
+        let standing = (history.since, history.is_whole);
+        if self.place.told == Some(standing) {
+            return;
+        }
+        self.place.told = Some(standing);
+        match (history.since, history.is_whole) {
+            (Some(since), false) => self.sink.doubt_before(sample.stamp_to_moment(since)),
+            (_, true) | (None, _) => self.sink.doubt_before(Moment::ZERO),
+        }
+    }
+
+    /// Another instance's stream is never applied, and never vouches for anything (I13).
+    fn is_of_our_instance(&mut self, history: &History) -> bool {
+        let (Some(found), Some(ours)) = (&history.instance, self.instance.get()) else { return true };
+        let checked = check_instance(&self.keys, found, ours);
+        if let Err(error) = &checked
+            && !std::mem::replace(&mut self.place.is_refused, true)
+        {
+            error!(%error, "this Redis is not used");
+        }
+        checked.is_ok()
+    }
+
+    fn note_lost(&mut self, error: &SharedError) {
+        if !std::mem::replace(&mut self.place.is_lost, true) {
+            warn!(%error, "the change stream cannot be asked");
+        }
+    }
+
+    fn note_reached(&mut self) {
+        if std::mem::replace(&mut self.place.is_lost, false) {
+            info!("the change stream is asked again");
+        }
+    }
+}
