@@ -37,7 +37,7 @@ pub struct App {
     address: SocketAddr,
     server: Server,
     state: web::Data<State>,
-    redis: Option<Redis>,
+    redis: Option<Arc<Redis>>,
     background: Vec<JoinHandle<()>>,
     shutdown_delay: Duration,
 }
@@ -47,7 +47,7 @@ struct Shared {
     tier: Option<Arc<dyn SharedTier>>,
     stream: Arc<dyn ChangeStream>,
     fence: Fence,
-    redis: Option<Redis>,
+    redis: Option<Arc<Redis>>,
     memory: Option<Arc<MemoryStream>>,
 }
 
@@ -64,7 +64,7 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     let clerk = Arc::new(Clerk::new(settings).context("the origin's client cannot be made")?);
     let shared = connect(&config, &clerk, &io).await?;
     let mut registry = Registry::default();
-    clerk.register(&mut registry);
+    clerk.counts().register(&mut registry);
     if let Some(redis) = &shared.redis {
         redis.counts().register(&mut registry);
     }
@@ -83,13 +83,12 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     cache.register(&mut registry);
     intake.register(&mut registry);
 
-    let mut background = vec![io.spawn(tend(cache.clone()))];
+    let background = vec![io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone()))];
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
     }
     if let Some(redis) = &shared.redis {
         redis.spawn_tail(Arc::new(cache.clone()));
-        background.push(io.spawn(share_budget(clerk.clone(), redis.nodes())));
     }
 
     let readiness = Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream };
@@ -105,11 +104,16 @@ async fn connect(config: &Config, clerk: &Clerk, io: &Handle) -> anyhow::Result<
         return Ok(Shared { tier: None, stream: memory.clone(), fence: Fence::always(), redis: None, memory: Some(memory) });
     };
     let settings = redis::Settings { url: url.clone(), prefix: config.key_prefix.clone(), bounds: config.bounds, io: io.clone() };
-    let redis = Redis::connect(settings).await?;
+    let redis = Arc::new(Redis::connect(settings).await?);
     match clerk.instance_id().await {
-        Ok(Some(instance)) => redis.check_instance(&instance).await?,
+        Ok(Some(instance)) => match redis.check_instance(&instance).await {
+            Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
+            Err(refused) => return Err(refused.into()),
+        },
         Ok(None) => warn!("the origin names no key: whether the key prefix is this instance's was not checked"),
-        Err(error) => warn!(error = %error, "the origin cannot be asked: whether the key prefix is this instance's was not checked"),
+        Err(error) => {
+            warn!(error = %error, "the origin cannot be asked: whether the key prefix is this instance's was not checked")
+        }
     }
     Ok(Shared { tier: Some(redis.shared()), stream: redis.stream(), fence: redis.fence(), redis: Some(redis), memory: None })
 }
@@ -150,28 +154,19 @@ impl App {
             task.abort();
         }
         if let Some(redis) = &self.redis {
-            redis.stop();
+            redis.stop().await;
         }
         info!("stopped");
         served
     }
 }
 
-/// Once a second: old entries go, gauges are taken.
-async fn tend(cache: Cache) {
+/// Once a second: old entries go, gauges are taken, and the origin's budget is divided by the nodes alive.
+async fn tend(cache: Cache, clerk: Arc<Clerk>, redis: Option<Arc<Redis>>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
         cache.tend();
-    }
-}
-
-/// The budget is the whole fleet's: each node takes its part.
-async fn share_budget(clerk: Arc<Clerk>, mut nodes: tokio::sync::watch::Receiver<u32>) {
-    loop {
-        clerk.set_nodes(*nodes.borrow_and_update());
-        if nodes.changed().await.is_err() {
-            return;
-        }
+        clerk.set_nodes(redis.as_ref().map_or(1, |redis| redis.nodes()));
     }
 }

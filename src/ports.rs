@@ -22,14 +22,18 @@ pub trait Origin: Send + Sync {
 }
 
 /// How the origin stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OriginStanding {
-    /// It failed several times in a row and is only probed.
+    /// It failed so often that only one request a second is sent.
     pub is_breaker_open: bool,
-    /// The share of the budget in use: 1 unless a 429 lowered it.
+    /// The part of the budget in use: 1, or less for a while after a 429.
     pub budget_factor: f64,
-    /// It asked to be left alone for a while.
+    /// The next read would have to wait for the budget.
+    pub is_budget_spent: bool,
+    /// The origin's `Retry-After` is being obeyed: nothing is sent.
     pub is_paused: bool,
+    /// Reads that wait for the budget.
+    pub waiting: usize,
 }
 
 impl OriginStanding {

@@ -33,6 +33,13 @@ impl Environment {
         Self { variables, folder: folder.into() }
     }
 
+    /// The same, with this variable set, whatever it was and whatever file it was to come from.
+    pub fn with(mut self, variable: &str, value: impl Into<String>) -> Self {
+        self.variables.remove(&format!("{variable}_FILE"));
+        self.variables.insert(variable.to_owned(), value.into());
+        self
+    }
+
     /// A variable's value. An empty one counts as unset: that is how compose files and charts write "none".
     pub fn get(&self, variable: &str) -> Option<&str> {
         self.variables.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty())

@@ -45,7 +45,13 @@ impl Readiness {
         json!({
             "shared": { "status": shared },
             "stream": { "lagMs": cache.lag().as_millis() as u64, "isContinuous": stream.is_continuous, "breaks": stream.breaks },
-            "origin": { "breaker": if origin.is_breaker_open { "open" } else { "closed" }, "budgetFactor": origin.budget_factor, "isPaused": origin.is_paused },
+            "origin": {
+                "breaker": if origin.is_breaker_open { "open" } else { "closed" },
+                "budgetFactor": origin.budget_factor,
+                "isBudgetSpent": origin.is_budget_spent,
+                "isPaused": origin.is_paused,
+                "waiting": origin.waiting,
+            },
             "lastVerifiedMessageMs": intake.last_verified_ms(),
         })
     }

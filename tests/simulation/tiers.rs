@@ -98,7 +98,9 @@ impl World {
     }
 
     fn land(&mut self, node: usize) {
-        let Node { lease: Some((lease, as_of)), reading: Some(mut reading) } = std::mem::take(&mut self.nodes[node]) else { return };
+        let Node { lease: Some((lease, as_of)), reading: Some(mut reading) } = std::mem::take(&mut self.nodes[node]) else {
+            return;
+        };
         outrank(&user(), Moment::from_micros(as_of), &mut reading, &self.memory);
         if self.guard.land(&lease, as_of, "") == Landed::Landed {
             self.value = Some((reading, as_of));

@@ -1,0 +1,227 @@
+//! The service of a test: our own app on free ports, a Clerk stand-in over HTTP, and a real Redis where one is asked for.
+//!
+//! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use rollcall::app;
+use rollcall::config::Config;
+use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
+use rollcall::http::auth::{Scope, ServiceKey};
+use rollcall::protocol::freshness::Bounds;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::answer::Answer;
+use super::redis_server::RedisServer;
+
+/// Keys that every node of a test knows.
+pub const READ_KEY: &str = "rk_read_read_read_read_read_read_read_read_read_re";
+pub const EVICT_KEY: &str = "rk_evict_evict_evict_evict_evict_evict_evict_evict";
+pub const ADMIN_KEY: &str = "rk_admin_admin_admin_admin_admin_admin_admin_admin";
+
+/// How a test's service is deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deployment {
+    /// One process without Redis.
+    Alone,
+    /// So many nodes on one Redis.
+    Redis(usize),
+}
+
+/// What a test starts with.
+pub struct Setup {
+    /// Who is at Clerk.
+    pub clerk: ClerkWorld,
+    /// Limits of every node.
+    pub bounds: Bounds,
+    /// Bytes of each local tier.
+    pub local_bytes_max: u64,
+    /// Origin requests per 10 s of all nodes together.
+    pub origin_rate: u32,
+}
+
+/// The small world, the default limits, and a budget that does not get in the way.
+impl Default for Setup {
+    fn default() -> Self {
+        let bounds = Bounds {
+            staleness: Duration::from_secs(1),
+            ttl: Duration::from_secs(300),
+            grace: Duration::from_secs(600),
+            local_age_max: Duration::from_secs(60),
+        };
+        Self { clerk: ClerkWorld::small(), bounds, local_bytes_max: 64 << 20, origin_rate: 1_000_000 }
+    }
+}
+
+/// Everything that a test has.
+pub struct World {
+    pub clerk: StandIn,
+    pub nodes: Vec<Node>,
+    pub http: reqwest::Client,
+    redis: Option<RedisServer>,
+    config: Config,
+}
+
+/// One node of the service.
+pub struct Node {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Runs a test in a world of this deployment, within a minute, and stops everything.
+pub async fn run_test(deployment: Deployment, setup: Setup, test: impl AsyncFnOnce(&mut World) -> anyhow::Result<()>) {
+    let mut world = World::start(deployment, setup).await;
+    let result = tokio::time::timeout(Duration::from_secs(60), test(&mut world)).await;
+    world.stop().await;
+    result.expect("the test takes too long").expect("the test fails");
+}
+
+/// Runs a test alone and on Redis with one node: what is promised is promised of both.
+pub async fn run_on_both(setup: impl Fn() -> Setup, test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
+    for deployment in [Deployment::Alone, Deployment::Redis(1)] {
+        println!("deployment: {deployment:?}");
+        run_test(deployment, setup(), &test).await;
+    }
+}
+
+impl World {
+    /// Starts Clerk, Redis and the nodes; every node is ready.
+    pub async fn start(deployment: Deployment, setup: Setup) -> Self {
+        let clerk = StandIn::start(Options { world: setup.clerk, retry_factor: 0.001, ..Options::default() }).await.expect("Clerk starts");
+        let (redis, count) = match deployment {
+            Deployment::Alone => (None, 1),
+            Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
+        };
+        let config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            clerk_secret_key: clerk.secret_key().to_owned().into(),
+            clerk_api_url: clerk.url(),
+            webhook_secrets: vec![clerk.sender().secret().into()],
+            redis_url: redis.as_ref().map(|redis| redis.url().into()),
+            key_prefix: "user-orgs:".to_owned(),
+            api_keys: vec![key("read", Scope::Read, READ_KEY), key("evict", Scope::Evict, EVICT_KEY), key("admin", Scope::Admin, ADMIN_KEY)],
+            bounds: setup.bounds,
+            local_bytes_max: setup.local_bytes_max,
+            origin_rate: setup.origin_rate,
+            shutdown_delay: Duration::ZERO,
+        };
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let mut world = Self { clerk, nodes: Vec::new(), http, redis, config };
+        for _ in 0..count {
+            world.add_node().await;
+        }
+        let endpoints = world.nodes.iter().map(Node::webhooks).collect();
+        world.clerk.sender().set_endpoints(endpoints);
+        world.clerk.calls().reset();
+        world
+    }
+
+    /// One more node; it is ready.
+    pub async fn add_node(&mut self) {
+        let node = Node::start(self.config.clone()).await;
+        self.nodes.push(node);
+        let number = self.nodes.len() - 1;
+        super::wait::until("the node is ready", async || {
+            let answer = self.ask(number, "/readyz").await.ok()?;
+            (answer.json()["status"] == "ready").then_some(())
+        })
+        .await;
+    }
+
+    /// The Redis of this world.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("this deployment has a Redis")
+    }
+
+    /// Asks node `number` with the read key.
+    pub async fn ask(&self, number: usize, path: &str) -> anyhow::Result<Answer> {
+        self.ask_with(number, path, &[]).await
+    }
+
+    /// Asks with more headers.
+    pub async fn ask_with(&self, number: usize, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let url = format!("{}{path}", self.nodes[number].url());
+        let request = self.http.get(url).bearer_auth(READ_KEY);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await?).await
+    }
+
+    /// The list of a user, asked of the first node.
+    pub async fn list(&self, user: &str) -> anyhow::Result<Answer> {
+        self.ask(0, &format!("/v1/users/{user}/orgs")).await
+    }
+
+    /// One membership, asked of the first node.
+    pub async fn check(&self, user: &str, organization: &str) -> anyhow::Result<Answer> {
+        self.ask(0, &format!("/v1/users/{user}/orgs/{organization}")).await
+    }
+
+    /// Changes the world of Clerk; answers what Clerk would send, unsent.
+    pub fn change(&self, verb: impl FnOnce(&mut ClerkWorld) -> Result<Done, WorldError>) -> Done {
+        verb(&mut self.clerk.world().lock()).expect("the world allows it")
+    }
+
+    /// Sends the messages of a change to node `number`, each once.
+    pub async fn deliver_to(&self, number: usize, done: &Done) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        for message in &done.messages {
+            deliveries.push(self.clerk.sender().deliver_now(message, &self.nodes[number].webhooks()).await);
+        }
+        deliveries
+    }
+
+    /// Sends the messages of a change to the first node; every one must be taken.
+    pub async fn deliver(&self, done: &Done) {
+        for delivery in self.deliver_to(0, done).await {
+            assert_eq!(delivery.status, Some(204), "{delivery:?}");
+        }
+    }
+
+    /// Stops everything that was started.
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+        self.clerk.stop().await;
+    }
+}
+
+impl Node {
+    /// Builds and runs one on a free port.
+    pub async fn start(config: Config) -> Self {
+        let app = app::build(config, Handle::current()).await.expect("the node starts");
+        let address = app.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(app.run_until(async move {
+            let _ = stopped.await;
+        }));
+        Self { address, stop: Some(stop), task }
+    }
+
+    /// `http://127.0.0.1:…`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where its webhooks go.
+    pub fn webhooks(&self) -> String {
+        format!("{}/webhooks/clerk", self.url())
+    }
+
+    /// Drains and stops it.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        let stopped = tokio::time::timeout(Duration::from_secs(10), self.task).await;
+        stopped.expect("the node stops in time").expect("the node does not panic").expect("the node stops cleanly");
+    }
+}
+
+fn key(name: &str, scope: Scope, text: &str) -> ServiceKey {
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    ServiceKey { name: name.to_owned(), scope, digest: digest.as_ref().try_into().expect("32 bytes") }
+}
