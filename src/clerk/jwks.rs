@@ -1,0 +1,62 @@
+//! Clerk's key set, as far as it tells which instance the secret key belongs to. The roof asks at start, so that one Redis
+//! prefix never serves two instances (I13). Clerk does not count these requests, so neither does the budget.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::client::Clerk;
+use super::exchange::{self, ExchangeError, Reply};
+use super::wire::Jwks;
+use crate::ports::OriginError;
+
+/// Start does not wait longer for it.
+const TIME_MAX: Duration = Duration::from_secs(2);
+/// A key set is a few kilobytes.
+const BYTES_MAX: usize = 1024 * 1024;
+
+impl Clerk {
+    /// The instance that the secret key belongs to, `ins_…`; none when Clerk shows no key.
+    pub async fn instance_id(&self) -> Result<Option<String>, OriginError> {
+        let url = self.url("jwks");
+        let exchange = exchange::get(self.http(), &url, BYTES_MAX);
+        let reply = timeout(TIME_MAX, exchange).await.unwrap_or(Err(ExchangeError::TimedOut));
+        let read = reply.and_then(|reply| match reply {
+            Reply::Body(body) => Jwks::parse(&body).map_err(|_| ExchangeError::Malformed { what: "a key set we cannot read" }),
+            Reply::NotFound => Err(ExchangeError::Malformed { what: "no key set" }),
+        });
+        match read {
+            Ok(keys) => Ok(keys.into_instance_id()),
+            Err(error) => {
+                let asked = match &error {
+                    ExchangeError::Limited { retry_after } => retry_after.unwrap_or(TIME_MAX),
+                    _ => TIME_MAX,
+                };
+                Err(error.into_origin_error(|| asked))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clerk::script::{Clerklike, json};
+
+    #[tokio::test]
+    async fn the_instance_is_read_from_the_first_key() {
+        let origin = Clerklike::start(vec![json(200, r#"{"keys":[{"use":"sig","kid":"ins_1","kty":"RSA"}]}"#)]).await;
+        assert_eq!(origin.clerk().instance_id().await.expect("readable").as_deref(), Some("ins_1"));
+        assert!(origin.requests()[0].starts_with("GET /v1/jwks "));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_key_set_is_an_error() {
+        for (status, body) in [(200, "{}"), (200, "null"), (500, "{}"), (404, r#"{"errors":[{"code":"resource_not_found"}]}"#)] {
+            let origin = Clerklike::start(vec![json(status, body)]).await;
+            assert!(origin.clerk().instance_id().await.is_err(), "{status} {body}");
+        }
+        let origin = Clerklike::start(vec![json(401, "{}")]).await;
+        assert!(matches!(origin.clerk().instance_id().await, Err(OriginError::Unauthorized)));
+    }
+}
