@@ -19,7 +19,7 @@ use super::counts::Counts;
 use super::exchange::{self, ExchangeError, Reply};
 use crate::clock;
 use crate::domain::UserId;
-use crate::ports::{Origin, OriginAnswer, OriginError, Priority};
+use crate::ports::{Origin, OriginAnswer, OriginError, OriginStanding, Priority};
 
 /// The whole read, waits for the budget included.
 const READ_TIME_MAX: Duration = Duration::from_secs(4);
@@ -55,21 +55,6 @@ pub enum SettingsError {
     /// No TLS, usually for want of root certificates.
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
-}
-
-/// How the origin stands; for readiness.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OriginStanding {
-    /// Clerk failed so often that only one request a second is sent.
-    pub is_breaker_open: bool,
-    /// The part of the budget in use: 1, or less for a while after Clerk's 429.
-    pub budget_factor: f64,
-    /// The next read would have to wait for the budget.
-    pub is_budget_spent: bool,
-    /// Clerk's `Retry-After` is being obeyed: nothing is sent.
-    pub is_paused: bool,
-    /// Reads that wait for the budget.
-    pub waiting: usize,
 }
 
 /// Clerk.
@@ -120,17 +105,6 @@ impl Clerk {
             counts: Counts::default(),
             complained_at: AtomicU64::new(0),
         })
-    }
-
-    /// How the origin stands.
-    pub fn standing(&self) -> OriginStanding {
-        OriginStanding {
-            is_breaker_open: self.breaker().is_open(),
-            budget_factor: self.budget.factor(),
-            is_budget_spent: self.budget.is_spent(),
-            is_paused: self.budget.is_paused(),
-            waiting: self.budget.waiting(),
-        }
     }
 
     /// Divides the fleet's budget by the nodes alive, from now on.
@@ -251,6 +225,16 @@ impl Clerk {
 impl Origin for Clerk {
     fn read<'a>(&'a self, user: &'a UserId, priority: Priority) -> BoxFuture<'a, Result<OriginAnswer, OriginError>> {
         Box::pin(self.read_memberships(user, priority))
+    }
+
+    fn standing(&self) -> OriginStanding {
+        OriginStanding {
+            is_breaker_open: self.breaker().is_open(),
+            budget_factor: self.budget.factor(),
+            is_budget_spent: self.budget.is_spent(),
+            is_paused: self.budget.is_paused(),
+            waiting: self.budget.waiting(),
+        }
     }
 }
 

@@ -18,5 +18,5 @@ mod turns;
 mod wire;
 
 pub use budget::rate_by_key_kind;
-pub use client::{Clerk, OriginStanding, Settings, SettingsError};
+pub use client::{Clerk, Settings, SettingsError};
 pub use counts::Counts;

@@ -125,7 +125,7 @@ impl Intake {
             }
             Outcome::Unparsable { evict, what } => {
                 self.apply(delivery, evict).await?;
-                self.count("unparsable");
+                self.count(if message.is_cut { "unparsable-cut" } else { "unparsable" });
                 warn!(message.id = %id, event.r#type = event_type, what = %what, users = evict.users().len(),
                     "message could not be read: everything it names was evicted");
                 Ok(())

@@ -14,7 +14,11 @@ pub struct Answer {
 impl Answer {
     /// Reads the whole response.
     pub async fn of(response: reqwest::Response) -> anyhow::Result<Self> {
-        Ok(Self { status: response.status().as_u16(), headers: response.headers().clone(), body: response.bytes().await?.to_vec() })
+        Ok(Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await?.to_vec(),
+        })
     }
 
     /// A header's text; empty when it is not there.
@@ -33,7 +37,9 @@ impl Answer {
     pub fn slugs(&self) -> Vec<String> {
         assert_eq!(self.status, 200, "{self:?}");
         let list = self.json();
-        let name = |row: &Value| row["organizationSlug"].as_str().or(row["organizationId"].as_str()).expect("an organization").to_owned();
+        let name = |row: &Value| {
+            row["organizationSlug"].as_str().or(row["organizationId"].as_str()).expect("an organization").to_owned()
+        };
         list.as_array().expect("a list").iter().map(name).collect()
     }
 

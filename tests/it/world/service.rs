@@ -92,7 +92,9 @@ pub async fn run_on_both(setup: impl Fn() -> Setup, test: impl AsyncFn(&mut Worl
 impl World {
     /// Starts Clerk, Redis and the nodes; every node is ready.
     pub async fn start(deployment: Deployment, setup: Setup) -> Self {
-        let clerk = StandIn::start(Options { world: setup.clerk, retry_factor: 0.001, ..Options::default() }).await.expect("Clerk starts");
+        let clerk = StandIn::start(Options { world: setup.clerk, retry_factor: 0.001, ..Options::default() })
+            .await
+            .expect("Clerk starts");
         let (redis, count) = match deployment {
             Deployment::Alone => (None, 1),
             Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
@@ -104,7 +106,11 @@ impl World {
             webhook_secrets: vec![clerk.sender().secret().into()],
             redis_url: redis.as_ref().map(|redis| redis.url().into()),
             key_prefix: "user-orgs:".to_owned(),
-            api_keys: vec![key("read", Scope::Read, READ_KEY), key("evict", Scope::Evict, EVICT_KEY), key("admin", Scope::Admin, ADMIN_KEY)],
+            api_keys: vec![
+                key("read", Scope::Read, READ_KEY),
+                key("evict", Scope::Evict, EVICT_KEY),
+                key("admin", Scope::Admin, ADMIN_KEY),
+            ],
             bounds: setup.bounds,
             local_bytes_max: setup.local_bytes_max,
             origin_rate: setup.origin_rate,

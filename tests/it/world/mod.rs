@@ -1,0 +1,6 @@
+//! The world around the service: real servers started for a test, with their faults at hand.
+
+pub mod answer;
+pub mod redis_server;
+pub mod service;
+pub mod wait;
