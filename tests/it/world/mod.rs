@@ -1,0 +1,6 @@
+//! The world around the service: real servers started for a test, with their faults at hand.
+
+pub mod redis_node;
+pub mod redis_proxy;
+pub mod redis_server;
+pub mod wait;

@@ -1,0 +1,151 @@
+//! A real redis-server of its own for one test: a free port, a directory of its own, stopped by its process id.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::{self, Value};
+use tempfile::TempDir;
+
+/// A running redis-server. Stopped when dropped.
+pub struct RedisServer {
+    port: u16,
+    dir: TempDir,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl RedisServer {
+    /// Starts one that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more arguments, as on the command line: `["--maxmemory", "4mb"]`.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        for _ in 0..50 {
+            let port = free_port();
+            let mut child = spawn(port, &dir, &arguments);
+            if is_up(port, &mut child) {
+                return Self { port, dir, arguments, child };
+            }
+            stop(&mut child);
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command, and answers what redis-cli prints: one line per element, nothing for nil; an error with its code.
+    pub fn query(&self, command: &[&str]) -> String {
+        query(self.port, command)
+    }
+
+    /// Stops it in the middle of everything (SIGSTOP): connections stay, nothing is answered.
+    pub fn pause(&self) {
+        signal(&self.child, "-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(&self.child, "-CONT");
+    }
+
+    /// Kills it; `restart` brings it back.
+    pub fn kill(&mut self) {
+        stop(&mut self.child);
+    }
+
+    /// Starts it again on the same port: empty, or with what `SAVE` wrote before.
+    pub fn restart(&mut self) {
+        self.kill();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            self.child = spawn(self.port, &self.dir, &self.arguments);
+            if is_up(self.port, &mut self.child) {
+                return;
+            }
+            stop(&mut self.child);
+            assert!(Instant::now() < deadline, "redis-server does not start again");
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+/// A port below the ephemeral range, so that no outgoing connection takes it.
+fn free_port() -> u16 {
+    let mut bytes = [0; 2];
+    aws_lc_rs::rand::fill(&mut bytes).expect("random");
+    let first = 20_000 + u16::from_le_bytes(bytes) % 12_000;
+    (first..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+}
+
+fn spawn(port: u16, dir: &TempDir, arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+    command.arg(dir.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("redis-server is installed")
+}
+
+/// Whether the process that answers on the port is this one, and not another test's.
+fn is_up(port: u16, child: &mut Child) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let expected = format!("process_id:{}", child.id());
+    while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
+        let info = query(port, &["INFO"]);
+        if info.lines().any(|line| line.trim() == expected) && info.contains("loading:0") {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+fn query(port: u16, command: &[&str]) -> String {
+    let Ok(client) = redis::Client::open(("127.0.0.1", port)) else { return String::new() };
+    let Ok(mut connection) = client.get_connection_with_timeout(Duration::from_secs(1)) else { return String::new() };
+    connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    let reply = redis::cmd(command[0]).arg(&command[1..]).query::<Value>(&mut connection);
+    match reply {
+        Ok(reply) => lines(reply),
+        Err(error) => format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default()),
+    }
+}
+
+fn lines(reply: Value) -> String {
+    match reply {
+        Value::Nil => String::new(),
+        Value::Okay => "OK".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::SimpleString(text) => text,
+        Value::Array(replies) => replies.into_iter().map(lines).collect::<Vec<_>>().join("\n"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill is installed");
+    assert!(sent.success());
+}
+
+fn stop(child: &mut Child) {
+    // Already gone is as good.
+    let _ = child.kill();
+    let _ = child.wait();
+}
