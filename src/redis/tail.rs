@@ -108,6 +108,10 @@ impl Tail {
             return Step::Unavailable;
         }
         self.note_reached();
+        if answer.history.instance.is_none() && self.instance.get().is_some() {
+            // Not claimed at start, or lost since.
+            self.try_set_history().await;
+        }
         match self.judge(&answer, &sample) {
             Tailed::Broken(cause) => self.break_off(cause).await,
             Tailed::More(next) => {
@@ -155,23 +159,27 @@ impl Tail {
         self.place.position = None;
         self.place.is_shorter |= cause == Break::StreamShorter;
         self.place.is_after_step |= cause == Break::ClockStepped;
-        if cause.may_have_lost_history()
-            && let Err(error) = self.set_history().await
-        {
-            debug!(%error, "the history is set right later");
+        if cause.may_have_lost_history() {
+            self.try_set_history().await;
         }
         Step::Broken
     }
 
     /// Failing leaves everything as it was; the next answer shows that it is still to be done.
+    async fn try_set_history(&mut self) {
+        if let Err(error) = self.set_history().await {
+            debug!(%error, "the history is set right later");
+        }
+    }
+
     async fn set_history(&mut self) -> Result<(), SharedError> {
-        let known = self.place.told.and_then(|(since, _)| since).map(|since| since.to_string());
+        let known = self.place.told.and_then(|(since, _)| since);
         let mut call = scripts::HISTORY.on(&[self.keys.changes(), self.keys.history()]);
-        call.arg(u8::from(self.place.is_shorter)).arg(known.unwrap_or_default());
+        call.arg(u8::from(self.place.is_shorter)).arg(known.map(|since| since.to_string()).unwrap_or_default());
         call.arg(self.instance.get().map_or("", String::as_str));
         let history = History::read(one(&self.link, call, ANSWER_TIME_MAX).await?)?;
         self.place.is_shorter = false;
-        if !history.is_whole {
+        if !history.is_whole && history.since != known {
             warn!("acknowledged changes may be lost: older readings are no answers until they are applied again");
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Capabilities end to end, one file each: the real binary and real servers.
 
+mod change_stream;
 mod commands;
 mod reads;
+mod shared_tier;
 mod world;

@@ -1,6 +1,8 @@
 //! The world around the service: real servers started for a test, with their faults at hand.
 
 pub mod answer;
+pub mod redis_node;
+pub mod redis_proxy;
 pub mod redis_server;
 pub mod service;
 pub mod wait;
