@@ -92,19 +92,22 @@ impl Redis {
         let keys = Arc::new(Keys::new(&settings.prefix)?);
         let maker = Maker::new(&settings.url, settings.io, counts.clone())?;
         let changes = Link::new(&maker, "changes");
+        let fence = Fence::asked();
         let shared = RedisShared {
             values: Link::new(&maker, "values"),
             changes: changes.clone(),
             keys: keys.clone(),
             clock: Default::default(),
             ttl: settings.bounds.ttl,
+            fence: fence.clone(),
+            staleness: settings.bounds.staleness,
             counts: counts.clone(),
         };
         Ok(Self {
             maker,
             shared: Arc::new(shared),
             stream: Arc::new(RedisStream { changes, keys, standing: Arc::default() }),
-            fence: Fence::asked(),
+            fence,
             alive: Alive::default(),
             instance: Arc::default(),
             counts,

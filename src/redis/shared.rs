@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tracing::debug;
 
 use crate::domain::{List, UserId, digest_of};
-use crate::ports::{Landed, Lease, SharedError, SharedTier, SharedValue};
+use crate::ports::{Fence, Landed, Lease, SharedError, SharedTier, SharedValue};
 
 use super::clock::StreamClock;
 use super::counts::Counts;
@@ -35,6 +35,9 @@ pub struct RedisShared {
     pub(super) keys: Arc<Keys>,
     pub(super) clock: StreamClock,
     pub(super) ttl: Duration,
+    /// To tell whether Redis is there.
+    pub(super) fence: Fence,
+    pub(super) staleness: Duration,
     pub(super) counts: Counts,
 }
 
@@ -171,7 +174,9 @@ impl SharedTier for RedisShared {
     }
 
     fn is_reachable(&self) -> bool {
-        self.values.is_up()
+        // The fence moves only while a primary answers; a connection that nobody used lately knows nothing.
+        let now = crate::clock::now();
+        now.since(self.fence.load(now)) <= self.staleness
     }
 }
 
