@@ -3,8 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -17,12 +18,13 @@ pub struct RedisProxy {
 #[derive(Default)]
 struct Faults {
     shift: AtomicI64,
-    is_holding: AtomicBool,
+    /// Answers that hold these bytes are held back.
+    holding: Mutex<Option<&'static [u8]>>,
     held: AtomicBool,
 }
 
 /// How the answer of the tail begins: eight parts, the first of them ten digits of seconds.
-const ANSWER_HEAD: &[u8] = b"*8\r\n$10\r\n";
+pub const TAIL_ANSWER: &[u8] = b"*8\r\n$10\r\n";
 
 impl RedisProxy {
     /// Stands before the Redis on `port`.
@@ -52,10 +54,10 @@ impl RedisProxy {
         self.faults.shift.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// Holds the answers of the tail back from now on.
-    pub fn hold(&self) {
+    /// Holds answers back that hold these bytes, from now on.
+    pub fn hold(&self, needle: &'static [u8]) {
         self.faults.held.store(false, Ordering::Relaxed);
-        self.faults.is_holding.store(true, Ordering::Relaxed);
+        *self.faults.holding.lock().expect("unpoisoned") = Some(needle);
     }
 
     /// Whether an answer is being held.
@@ -65,20 +67,24 @@ impl RedisProxy {
 
     /// Lets the answers go.
     pub fn release(&self) {
-        self.faults.is_holding.store(false, Ordering::Relaxed);
+        *self.faults.holding.lock().expect("unpoisoned") = None;
     }
 }
 
 impl Faults {
     fn inflict(&self, bytes: &mut [u8]) {
-        if !bytes.starts_with(ANSWER_HEAD) {
-            return;
-        }
-        while self.is_holding.load(Ordering::Relaxed) {
+        while self.is_holding(bytes) {
             self.held.store(true, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(1));
         }
-        shift_seconds(bytes, self.shift.load(Ordering::Relaxed));
+        if bytes.starts_with(TAIL_ANSWER) {
+            shift_seconds(bytes, self.shift.load(Ordering::Relaxed));
+        }
+    }
+
+    fn is_holding(&self, bytes: &[u8]) -> bool {
+        let holding = *self.holding.lock().expect("unpoisoned");
+        holding.is_some_and(|needle| bytes.windows(needle.len()).any(|window| window == needle))
     }
 }
 
@@ -95,7 +101,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, change: impl Fn(&mut [u8])) {
 }
 
 fn shift_seconds(bytes: &mut [u8], seconds: i64) {
-    let digits = &mut bytes[ANSWER_HEAD.len()..][..10];
+    let digits = &mut bytes[TAIL_ANSWER.len()..][..10];
     let told: i64 = std::str::from_utf8(digits).expect("digits").parse().expect("seconds");
     digits.copy_from_slice((told + seconds).to_string().as_bytes());
 }
