@@ -2,6 +2,7 @@
 
 mod change_stream;
 mod commands;
+mod interleavings;
 mod reads;
 mod shared_tier;
 mod world;

@@ -5,4 +5,5 @@ pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
 pub mod service;
+pub mod under_way;
 pub mod wait;
