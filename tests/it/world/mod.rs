@@ -1,6 +1,9 @@
 //! The world around the service: real servers started for a test, with their faults at hand.
 
 pub mod answer;
+pub mod dice;
+pub mod history;
+pub mod process;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
