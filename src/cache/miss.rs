@@ -113,11 +113,11 @@ impl Cache {
         if ask.wants.only_if_cached {
             return Err(ReadError::NotCached);
         }
-        self.from_origin(ask, why, last.is_some()).await
+        self.ask_origin(ask, why, last.is_some()).await
     }
 
     /// Joins or leads flights until one brings a reading that will do.
-    async fn from_origin(&self, ask: &Ask, why: Why, is_known: bool) -> Result<Answer, ReadError> {
+    async fn ask_origin(&self, ask: &Ask, why: Why, is_known: bool) -> Result<Answer, ReadError> {
         let mut not_before = earliest(ask, why);
         let mut times_overtaken = 0;
         loop {
