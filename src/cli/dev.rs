@@ -23,8 +23,10 @@ pub const DEV_KEY: &str = "rk_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev";
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Settings other than keys, secrets and addresses come from the environment, as for serve.\n\n\
-    Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration")]
+#[command(
+    after_help = "Settings other than keys, secrets and addresses come from the environment and rollcall.toml, as for serve.\n\n\
+    Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
+)]
 pub(super) struct Args {
     /// Where the service listens; loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
@@ -32,7 +34,7 @@ pub(super) struct Args {
     /// Where the stand-in for Clerk listens; loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
     clerk_listen: SocketAddr,
-    /// How many nodes; more than one need `REDIS_URL`, and listen on the ports after both of the above
+    /// How many nodes; more than one need REDIS_URL, and listen on the ports after both of the above
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
     /// Only the stand-in for Clerk: prints the environment for a `rollcall serve` beside it
@@ -47,7 +49,11 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
         ));
     }
     let environment = environment(&args);
-    telemetry::init(&Settings::gather(&Typed::default(), &environment)?.logging()?);
+    let settings = Settings::gather(&Typed::default(), &environment)?;
+    if args.nodes > 1 && settings.redis()?.is_none() {
+        return Err(super::Usage("several nodes share what changes through Redis: set REDIS_URL".to_owned()).into());
+    }
+    telemetry::init(&settings.logging()?);
     actix_web::rt::System::new().block_on(async {
         let shutdown = told_to_stop(io)?;
         let clerk = start_clerk(&args, io).await?;

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::output::{self, Colour};
 use super::{Usage, client};
-use crate::config::{ConfigError, Environment, Settings, Typed, read_secret};
+use crate::config::{ConfigError, Environment, read_secret};
 use crate::domain::UserId;
 use crate::telemetry::ErrorChain;
 
@@ -28,14 +28,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 #[command(after_help = "Exit codes: 0 all evicted, 1 something failed, 2 typed wrongly, 78 bad configuration")]
 pub(super) struct Args {
     /// The users
-    #[arg(value_name = "USER", value_parser = UserId::parse, required_unless_present = "all")]
+    #[arg(value_name = "USER", value_parser = UserId::parse, required = true)]
     users: Vec<UserId>,
-    /// All users (through Redis only)
-    #[arg(long, conflicts_with_all = ["users", "server"])]
-    all: bool,
     /// A running service, such as http://127.0.0.1:8787
     #[arg(long, value_name = "URL")]
-    server: Option<String>,
+    server: String,
     /// A service key of scope evict; better by file or variable: a command line can be seen by others [env: ROLLCALL_KEY]
     #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
     key: Option<String>,
@@ -57,10 +54,7 @@ struct Eviction {
 }
 
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
-    let evictions = match &args.server {
-        Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
-        None => io.block_on(through_redis(&args))?,
-    };
+    let evictions = io.block_on(evict_all(&args, client::url(&args.server)?))?;
     let is_done = evictions.iter().all(|eviction| eviction.evicted);
     if args.json {
         output::json(&evictions)?;
@@ -70,21 +64,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Straight at the shared tier and the change stream, for when no service can be reached.
-async fn through_redis(_args: &Args) -> anyhow::Result<Vec<Eviction>> {
-    let settings = Settings::gather(&Typed::default(), &Environment::of_process())?;
-    match settings.redis()? {
-        Some(_) => {
-            Err(Usage("evicting through Redis is not in this release: name a running service with --server".to_owned()).into())
-        }
-        None => {
-            Err(Usage("name a running service with --server: without Redis there is no other way to its memory".to_owned())
-                .into())
-        }
-    }
-}
-
-async fn through_server(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
+async fn evict_all(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
     let client = client::client(&server, ANSWER_MAX)?;
     let authorization = format!("Bearer {}", key(args)?.expose_secret());
     let mut evictions = Vec::with_capacity(args.users.len());
