@@ -2,6 +2,8 @@
 
 mod change_stream;
 mod commands;
+mod readme;
 mod reads;
+mod rooms;
 mod shared_tier;
 mod world;
