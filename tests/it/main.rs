@@ -2,6 +2,13 @@
 
 mod change_stream;
 mod commands;
+mod evictions;
 mod reads;
+mod replay;
 mod shared_tier;
+mod signatures;
+mod webhook_abuse;
+mod webhook_refusals;
+mod webhooks;
+mod webhooks_order;
 mod world;
