@@ -119,6 +119,14 @@ impl Flights {
         }
     }
 
+    /// The same for every user.
+    pub fn overtake_all(&self) {
+        self.map.retain(|_, flight| {
+            flight.overtaken.store(true, Ordering::Release);
+            false
+        });
+    }
+
     /// Whether a flight of the user may be joined.
     #[cfg(test)]
     pub fn is_under_way(&self, user: &UserId) -> bool {

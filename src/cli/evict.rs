@@ -1,7 +1,7 @@
 //! `rollcall evict USER…`: forgets what is remembered of users, on every node; the next read of each asks Clerk.
 //!
-//! Through a running service (`--server`), which carries it to all others. Confirmed or failed: a user whose eviction was not
-//! confirmed makes the exit code 1 (I8).
+//! Through a running service (`--server`), which carries it to all others; or straight through Redis, for when none can be
+//! reached (`through_redis`). Confirmed or failed: a user whose eviction was not confirmed makes the exit code 1 (I8).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +20,8 @@ use crate::config::{ConfigError, Environment, read_secret};
 use crate::domain::UserId;
 use crate::telemetry::ErrorChain;
 
+mod through_redis;
+
 /// More than the service's own limit for an eviction.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
@@ -28,11 +30,14 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 #[command(after_help = "Exit codes: 0 all evicted, 1 something failed, 2 typed wrongly, 78 bad configuration")]
 pub(super) struct Args {
     /// The users
-    #[arg(value_name = "USER", value_parser = UserId::parse, required = true)]
+    #[arg(value_name = "USER", value_parser = UserId::parse, required_unless_present = "all")]
     users: Vec<UserId>,
+    /// All users (through Redis only)
+    #[arg(long, conflicts_with_all = ["users", "server"])]
+    all: bool,
     /// A running service, such as http://127.0.0.1:8787
     #[arg(long, value_name = "URL")]
-    server: String,
+    server: Option<String>,
     /// A service key of scope evict; better by file or variable: a command line can be seen by others [env: ROLLCALL_KEY]
     #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
     key: Option<String>,
@@ -53,8 +58,23 @@ struct Eviction {
     error: Option<String>,
 }
 
+/// What became of everybody.
+#[derive(Debug, Serialize)]
+struct AllEvicted {
+    /// Always true; tells the two shapes apart.
+    all: bool,
+    /// Values that were in Redis.
+    values: usize,
+}
+
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
-    let evictions = io.block_on(evict_all(&args, client::url(&args.server)?))?;
+    if args.all {
+        return report_all(&args, io.block_on(through_redis::everybody())?);
+    }
+    let evictions = match &args.server {
+        Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
+        None => io.block_on(through_redis::users(&args.users))?,
+    };
     let is_done = evictions.iter().all(|eviction| eviction.evicted);
     if args.json {
         output::json(&evictions)?;
@@ -64,7 +84,15 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn evict_all(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
+fn report_all(args: &Args, values: usize) -> anyhow::Result<ExitCode> {
+    match args.json {
+        true => output::json(&AllEvicted { all: true, values })?,
+        false => output::line(&format!("{}  everybody; values in Redis: {values}", output::paint(Colour::Green, "evicted")))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn through_server(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
     let client = client::client(&server, ANSWER_MAX)?;
     let authorization = format!("Bearer {}", key(args)?.expose_secret());
     let mut evictions = Vec::with_capacity(args.users.len());

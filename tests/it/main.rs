@@ -2,8 +2,15 @@
 
 mod change_stream;
 mod commands;
+mod evictions;
 mod readme;
 mod reads;
+mod replay;
 mod rooms;
 mod shared_tier;
+mod signatures;
+mod webhook_abuse;
+mod webhook_refusals;
+mod webhooks;
+mod webhooks_order;
 mod world;

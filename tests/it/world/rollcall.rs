@@ -1,0 +1,105 @@
+//! `rollcall serve` as a process of its own, on a real Redis and the stand-in, which it reaches over HTTP; and the other verbs
+//! with the same configuration.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use rollcall::dev::{Options, StandIn, World as ClerkWorld};
+
+use super::answer::Answer;
+use super::redis_server::RedisServer;
+use super::service::READ_KEY;
+use super::shell::{Ran, Shell};
+use super::wait::until;
+
+/// The binary runs, with everything it needs. Killed when dropped.
+pub struct Rollcall {
+    pub clerk: StandIn,
+    pub redis: RedisServer,
+    http: reqwest::Client,
+    shell: Shell,
+    serve: Child,
+    url: String,
+}
+
+impl Rollcall {
+    /// Starts Clerk's small world, a Redis and the binary; it is ready.
+    pub async fn serve() -> Self {
+        let clerk = StandIn::start(Options { world: ClerkWorld::small(), ..Options::default() }).await.expect("Clerk starts");
+        let redis = RedisServer::start();
+        let digest = digest::digest(&digest::SHA256, READ_KEY.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let shell = Shell::new()
+            .set("CLERK_SECRET_KEY", clerk.secret_key())
+            .set("CLERK_API_URL", &clerk.url())
+            .set("CLERK_WEBHOOK_SIGNING_SECRET", &clerk.sender().secret())
+            .set("REDIS_URL", &redis.url())
+            .set("ROLLCALL_API_KEYS", &format!("test:read:{hex}"))
+            .set("ROLLCALL_ORIGIN_RATE", "100000")
+            .set("ROLLCALL_LISTEN", "127.0.0.1:0");
+        let mut serve = shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let address = listening(&mut serve);
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let rollcall = Self { clerk, redis, http, shell, serve, url: format!("http://{address}") };
+        until("the binary is ready", async || {
+            let answer = rollcall.get("/readyz", &[]).await.ok()?;
+            (answer.json()["status"] == "ready").then_some(())
+        })
+        .await;
+        rollcall.clerk.calls().reset();
+        rollcall
+    }
+
+    /// Where its webhooks go.
+    pub fn webhooks(&self) -> String {
+        format!("{}/webhooks/clerk", self.url)
+    }
+
+    /// Asks it with the read key.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(READ_KEY);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await?).await
+    }
+
+    /// One membership.
+    pub async fn check(&self, user: &str, organization: &str) -> anyhow::Result<Answer> {
+        self.get(&format!("/v1/users/{user}/orgs/{organization}"), &[]).await
+    }
+
+    /// Runs another verb of the binary with the same configuration.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        tokio::task::block_in_place(|| self.shell.run(words))
+    }
+}
+
+impl Drop for Rollcall {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.serve.kill();
+        let _ = self.serve.wait();
+    }
+}
+
+/// The address in its log. Somebody must go on reading the log, or the binary would stop at a full pipe.
+fn listening(serve: &mut Child) -> String {
+    let (seen, lines) = mpsc::channel();
+    let stderr = BufReader::new(serve.stderr.take().expect("it is piped"));
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let _ = seen.send(line);
+        }
+    });
+    let mut log = String::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) {
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if let (Some("listening"), Some(address)) = (told["message"].as_str(), told["address"].as_str()) {
+            return address.to_owned();
+        }
+        log += &(line + "\n");
+    }
+    panic!("it does not listen: {log}");
+}
