@@ -53,6 +53,7 @@ struct Known {
 impl Cache {
     /// The answer from wherever it is to be had within 4.5 s.
     pub async fn read(&self, ask: Ask) -> Result<Answer, ReadError> {
+        let _under_way = self.inner.counts.begin_read();
         let mut last = None;
         let searched = tokio::time::timeout(READ_TIME_MAX, self.search(&ask, &mut last)).await;
         let result = match searched {

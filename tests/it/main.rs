@@ -3,6 +3,7 @@
 mod change_stream;
 mod commands;
 mod evictions;
+mod interleavings;
 mod readme;
 mod reads;
 mod replay;
