@@ -27,6 +27,10 @@ impl Cache {
             }
             cache.flights.overtake(user);
         }
+        if matches!(change, Change::AllEvicted) {
+            cache.facts.clear_standing();
+            cache.flights.overtake_all();
+        }
         in_use
     }
 }

@@ -1,7 +1,7 @@
 //! `rollcall evict USER…`: forgets what is remembered of users, on every node; the next read of each asks Clerk.
 //!
-//! Through a running service (`--server`), which carries it to all others. Confirmed or failed: a user whose eviction was not
-//! confirmed makes the exit code 1 (I8).
+//! Through a running service (`--server`), which carries it to all others; or straight through Redis, for when none can be
+//! reached (`through_redis`). Confirmed or failed: a user whose eviction was not confirmed makes the exit code 1 (I8).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,9 +16,11 @@ use tokio::runtime::Handle;
 
 use super::output::{self, Colour};
 use super::{Usage, client};
-use crate::config::{ConfigError, Environment, Settings, Typed, read_secret};
+use crate::config::{ConfigError, Environment, read_secret};
 use crate::domain::UserId;
 use crate::telemetry::ErrorChain;
+
+mod through_redis;
 
 /// More than the service's own limit for an eviction.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -56,10 +58,22 @@ struct Eviction {
     error: Option<String>,
 }
 
+/// What became of everybody.
+#[derive(Debug, Serialize)]
+struct AllEvicted {
+    /// Always true; tells the two shapes apart.
+    all: bool,
+    /// Values that were in Redis.
+    values: usize,
+}
+
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
+    if args.all {
+        return report_all(&args, io.block_on(through_redis::everybody())?);
+    }
     let evictions = match &args.server {
         Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
-        None => io.block_on(through_redis(&args))?,
+        None => io.block_on(through_redis::users(&args.users))?,
     };
     let is_done = evictions.iter().all(|eviction| eviction.evicted);
     if args.json {
@@ -70,18 +84,12 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Straight at the shared tier and the change stream, for when no service can be reached.
-async fn through_redis(_args: &Args) -> anyhow::Result<Vec<Eviction>> {
-    let settings = Settings::gather(&Typed::default(), &Environment::of_process())?;
-    match settings.redis()? {
-        Some(_) => {
-            Err(Usage("evicting through Redis is not in this release: name a running service with --server".to_owned()).into())
-        }
-        None => {
-            Err(Usage("name a running service with --server: without Redis there is no other way to its memory".to_owned())
-                .into())
-        }
+fn report_all(args: &Args, values: usize) -> anyhow::Result<ExitCode> {
+    match args.json {
+        true => output::json(&AllEvicted { all: true, values })?,
+        false => output::line(&format!("{}  everybody; values in Redis: {values}", output::paint(Colour::Green, "evicted")))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn through_server(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {

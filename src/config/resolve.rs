@@ -40,7 +40,7 @@ impl Settings {
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
         let origin_rate = keep(self.value(Name::OriginRate, parse::origin_rate), &mut problems);
         let shutdown_delay = keep(self.within(Name::ShutdownDelay, Duration::ZERO, SHUTDOWN_DELAY_MAX), &mut problems);
-        let bounds = self.bounds(&mut problems);
+        let bounds = self.find_bounds(&mut problems);
         problems.extend(self.logging().err().into_iter().flat_map(|error| error.problems));
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -76,6 +76,13 @@ impl Settings {
     pub fn redis(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
         let prefix = self.value(Name::KeyPrefix, parse::key_prefix)?.expect(HAS_DEFAULT);
         Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
+    }
+
+    /// TTL, grace, staleness bound, local age.
+    pub fn bounds(&self) -> Result<Bounds, ConfigError> {
+        let mut problems = Vec::new();
+        let bounds = self.find_bounds(&mut problems);
+        bounds.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
     }
 
     /// What is logged, and how.
@@ -118,7 +125,7 @@ impl Settings {
     }
 
     /// The four durations of the freshness rule, and what must hold between them.
-    fn bounds(&self, problems: &mut Vec<Problem>) -> Option<Bounds> {
+    fn find_bounds(&self, problems: &mut Vec<Problem>) -> Option<Bounds> {
         let staleness = keep(self.within(Name::StalenessBound, STALENESS.0, STALENESS.1), problems);
         let ttl = keep(self.within(Name::Ttl, Duration::from_secs(1), FACTS_WINDOW), problems);
         let grace = keep(self.within(Name::Grace, Duration::ZERO, FACTS_WINDOW), problems);

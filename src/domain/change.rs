@@ -37,6 +37,9 @@ pub enum Change {
     /// What is cached of these users and organizations is in doubt: asked for by an operator, or all that could be told of
     /// a message that did not parse.
     Evicted { users: Vec<UserId>, organizations: Vec<OrganizationId> },
+    /// What is cached of anybody is in doubt, and nothing of it is left in Redis: every entry of every node must pass the
+    /// shared tier once more. A release that does not know it does the same with an entry it cannot read.
+    AllEvicted,
 }
 
 impl Change {
@@ -51,7 +54,8 @@ impl Change {
             Self::UserBanned { .. }
             | Self::OrganizationUpdated { .. }
             | Self::OrganizationDeleted { .. }
-            | Self::SessionEnded { .. } => &[],
+            | Self::SessionEnded { .. }
+            | Self::AllEvicted => &[],
         }
     }
 
@@ -62,7 +66,7 @@ impl Change {
             Self::MembershipUpdated { user, .. }
             | Self::MembershipDeleted { user, .. }
             | Self::MembershipCreated { user, .. } => user.is_none(),
-            Self::OrganizationUpdated { .. } | Self::OrganizationDeleted { .. } => true,
+            Self::OrganizationUpdated { .. } | Self::OrganizationDeleted { .. } | Self::AllEvicted => true,
             Self::Evicted { organizations, .. } => !organizations.is_empty(),
             Self::UserCreated { .. } | Self::UserDeleted { .. } | Self::UserBanned { .. } | Self::SessionEnded { .. } => false,
         }
@@ -81,6 +85,7 @@ impl Change {
             Self::OrganizationDeleted { .. } => "organizationDeleted",
             Self::SessionEnded { .. } => "sessionEnded",
             Self::Evicted { .. } => "evicted",
+            Self::AllEvicted => "allEvicted",
         }
     }
 }
@@ -107,7 +112,8 @@ mod tests {
 
     #[test]
     fn members_of_a_later_release_are_ignored() {
-        let text = r#"{"kind":"userCreated","user":"user_1","later":{"a":1}}"#;
-        assert!(serde_json::from_str::<Change>(text).is_ok());
+        for text in [r#"{"kind":"userCreated","user":"user_1","later":{"a":1}}"#, r#"{"kind":"allEvicted","later":1}"#] {
+            assert!(serde_json::from_str::<Change>(text).is_ok(), "{text}");
+        }
     }
 }

@@ -150,7 +150,7 @@ pub fn facts_of(change: &Change, at: Moment) -> Vec<Fact> {
             let doubted = OrganizationFact { doubted_at: Some(at), ..OrganizationFact::default() };
             facts.extend(organizations.iter().map(|id| organization(id, doubted.clone())));
         }
-        Change::UserCreated { .. } | Change::UserBanned { .. } | Change::SessionEnded { .. } => {}
+        Change::UserCreated { .. } | Change::UserBanned { .. } | Change::SessionEnded { .. } | Change::AllEvicted => {}
     }
     facts
 }

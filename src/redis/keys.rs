@@ -48,6 +48,20 @@ impl Keys {
         format!("{{{}{user}}}:guard", self.prefix)
     }
 
+    /// A pattern that both keys of every user match, for SCAN; other keys may match it too.
+    pub fn pattern(&self) -> String {
+        let is_special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+        let literal: String = self.prefix.chars().flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c])).collect();
+        format!("*{literal}*")
+    }
+
+    /// Whose value or guard a key is.
+    pub fn user_of(&self, key: &str) -> Option<UserId> {
+        let of_guard = || key.strip_prefix('{')?.strip_suffix("}:guard")?.strip_prefix(&self.prefix);
+        let user = key.strip_prefix(&self.prefix).or_else(of_guard)?;
+        UserId::parse(user).ok()
+    }
+
     /// The change stream.
     pub fn changes(&self) -> &str {
         &self.changes
@@ -77,6 +91,20 @@ mod tests {
         assert_eq!(keys.changes(), "user-orgs:~changes");
         assert_eq!(keys.history(), "{user-orgs:~changes}:history");
         assert_eq!(keys.nodes(), "user-orgs:~nodes");
+    }
+
+    #[test]
+    fn a_key_tells_whose_it_is() {
+        let keys = Keys::new("p[*]:").expect("prefix");
+        let ada = UserId::parse("user_ada").expect("id");
+        assert_eq!(keys.user_of(&keys.value(&ada)), Some(ada.clone()));
+        assert_eq!(keys.user_of(&keys.guard(&ada)), Some(ada));
+        for other in
+            [keys.changes(), keys.history(), keys.nodes(), "p[*]:", "user_ada", "xp[*]:user_ada", "{p[*]:user_ada}:other"]
+        {
+            assert_eq!(keys.user_of(other), None, "{other}");
+        }
+        assert_eq!(keys.pattern(), r"*p\[\*\]:*");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod start;
 mod stream;
 mod tail;
 mod token;
+mod walk;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -37,6 +38,7 @@ pub use keys::Keys;
 pub use shared::RedisShared;
 pub use start::StartError;
 pub use stream::RedisStream;
+pub use walk::{Step, Walk};
 
 use link::{Link, Maker};
 use nodes::{Alive, Heartbeat};

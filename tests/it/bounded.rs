@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rollcall::dev::{NewUser, Options, StandIn, World as ClerkWorld};
+use rollcall::dev::{NewUser, World as ClerkWorld};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use crate::world::answer::Answer;
-use crate::world::process::Process;
-use crate::world::redis_server::RedisServer;
+use crate::world::rollcall::Rollcall;
 use crate::world::service::READ_KEY;
 use crate::world::wait::until;
 
@@ -31,12 +30,12 @@ struct Outcome {
 }
 
 /// Asks for the lists of `count` users, at most 128 at once, and looks at the process's memory meanwhile.
-async fn ask_for(process: &Process, count: usize, user: fn(usize) -> String) -> Outcome {
+async fn ask_for(rollcall: &Rollcall, count: usize, user: fn(usize) -> String) -> Outcome {
     let began = Instant::now();
     let (next, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(BTreeMap::new())));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
-        let (http, url, next, answers) = (process.http().clone(), process.url().to_owned(), next.clone(), answers.clone());
+        let (http, url, next, answers) = (rollcall.http.clone(), rollcall.url.clone(), next.clone(), answers.clone());
         callers.spawn(async move {
             while let Some(n) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count) {
                 let request = http.get(format!("{url}/v1/users/{}/orgs", user(n))).bearer_auth(READ_KEY);
@@ -52,7 +51,7 @@ async fn ask_for(process: &Process, count: usize, user: fn(usize) -> String) -> 
                 Some(ended) => ended.expect("no panic"),
                 None => break,
             },
-            _ = look.tick() => resident_max = resident_max.max(process.resident_bytes()),
+            _ = look.tick() => resident_max = resident_max.max(rollcall.resident_bytes()),
         }
     }
     let answers = std::mem::take(&mut *answers.lock().expect("unpoisoned"));
@@ -76,15 +75,8 @@ fn member(n: usize) -> String {
     format!("user_member_{n:05}")
 }
 
-async fn start(clerk: ClerkWorld, settings: &[(&str, &str)]) -> (StandIn, RedisServer, Process) {
-    let clerk = StandIn::start(Options { world: clerk, ..Options::default() }).await.expect("Clerk starts");
-    let redis = RedisServer::start();
-    let process = Process::serve(&clerk, &redis, settings).await;
-    (clerk, redis, process)
-}
-
-fn keys(redis: &RedisServer) -> usize {
-    redis.query(&["DBSIZE"]).parse().expect("a number")
+fn keys(rollcall: &Rollcall) -> usize {
+    rollcall.redis.query(&["DBSIZE"]).parse().expect("a number")
 }
 
 /// Whoever asks for ids that nobody has gets neither our memory nor Redis', nor more of the origin than its budget.
@@ -92,10 +84,10 @@ fn keys(redis: &RedisServer) -> usize {
 async fn i12_unknown_ids_cost_no_memory_no_keys_and_no_more_than_the_budget() {
     let count = std::env::var("ROLLCALL_TEST_UNKNOWN_IDS").map_or(20_000, |count| count.parse().expect("a number"));
     let settings = [("ROLLCALL_ORIGIN_RATE", "100"), ("ROLLCALL_LOCAL_BYTES_MAX", "16MiB")];
-    let (clerk, redis, process) = start(ClerkWorld::small(), &settings).await;
-    let keys_before = keys(&redis);
-    let outcome = ask_for(&process, count, stranger).await;
-    let (keys_after, calls) = (keys(&redis), clerk.calls());
+    let rollcall = Rollcall::serve_with(ClerkWorld::small(), &settings).await;
+    let keys_before = keys(&rollcall);
+    let outcome = ask_for(&rollcall, count, stranger).await;
+    let (keys_after, calls) = (keys(&rollcall), rollcall.clerk.calls());
     let (busiest, asked) = (calls.busiest(Duration::from_secs(10)), calls.total());
     println!(
         "{count} ids in {:?}: {:?}; at most {} MiB resident; {asked} calls, {busiest} in the busiest 10 s; {keys_before} keys, then {keys_after}",
@@ -109,16 +101,12 @@ async fn i12_unknown_ids_cost_no_memory_no_keys_and_no_more_than_the_budget() {
     assert!(busiest <= 100);
     assert!(keys_after <= keys_before + CALLERS, "nothing is kept in Redis of who is unknown");
     // Whoever is known is answered all the same, in his turn.
-    until("a turn", async || {
-        let request = process.http().get(format!("{}/v1/users/user_ada/orgs", process.url())).bearer_auth(READ_KEY);
-        (request.send().await.ok()?.status() == 200).then_some(())
-    })
-    .await;
+    until("a turn", async || (rollcall.get("/v1/users/user_ada/orgs", &[]).await.ok()?.status == 200).then_some(())).await;
 }
 
 /// More users than fit: the oldest go, the rest stays within the limit, and everybody is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn i12_the_local_tier_keeps_its_limit_and_counts_what_it_pushes_out() {
+async fn i12_the_local_tier_keeps_its_limit_and_counts_what_it_pushes_out() -> anyhow::Result<()> {
     const MEMBERS: usize = 4_000;
     let mut clerk = ClerkWorld::small();
     clerk.seed(|world| {
@@ -127,21 +115,22 @@ async fn i12_the_local_tier_keeps_its_limit_and_counts_what_it_pushes_out() {
             world.grant(&member(n), "harbour-works", "org:member").expect("a new member");
         }
     });
-    let settings = [("ROLLCALL_ORIGIN_RATE", "100000"), ("ROLLCALL_LOCAL_BYTES_MAX", "1MiB")];
-    let (clerk, redis, process) = start(clerk, &settings).await;
+    let settings = [("ROLLCALL_LOCAL_BYTES_MAX", "1MiB")];
+    let rollcall = Rollcall::serve_with(clerk, &settings).await;
     for round in ["from the origin", "from Redis"] {
-        let outcome = ask_for(&process, MEMBERS, member).await;
+        let outcome = ask_for(&rollcall, MEMBERS, member).await;
         assert_eq!(outcome.answers, BTreeMap::from([("200".to_owned(), MEMBERS)]), "{round}");
-        let (bytes, users) = (process.metric("rollcall_local_bytes").await, process.metric("rollcall_local_users").await);
+        let (bytes, users) = (rollcall.metric("rollcall_local_bytes").await?, rollcall.metric("rollcall_local_users").await?);
         println!("{round}: {bytes} bytes of {users} users, {} MiB resident", outcome.resident_max / MIB);
         assert!(bytes <= MIB && bytes > MIB / 2, "{round}: {bytes}");
         assert!(users > 500 && users < MEMBERS as u64 / 2, "{round}: {users}");
-        assert!(process.metric("rollcall_local_evictions_total").await >= MEMBERS as u64 - users);
+        assert!(rollcall.metric("rollcall_local_evictions_total").await? >= MEMBERS as u64 - users);
     }
-    assert_eq!(clerk.calls().total(), MEMBERS as u64, "what is pushed out here is still in Redis");
+    assert_eq!(rollcall.clerk.calls().total(), MEMBERS as u64, "what is pushed out here is still in Redis");
     // Strangers push out members, never the limit.
-    let outcome = ask_for(&process, MEMBERS, stranger).await;
+    let outcome = ask_for(&rollcall, MEMBERS, stranger).await;
     assert_eq!(outcome.answers, BTreeMap::from([("404 user-unknown".to_owned(), MEMBERS)]));
-    assert!(process.metric("rollcall_local_bytes").await <= MIB);
-    assert!(keys(&redis) <= 2 * MEMBERS + CALLERS, "nothing is kept in Redis of who is unknown");
+    assert!(rollcall.metric("rollcall_local_bytes").await? <= MIB);
+    assert!(keys(&rollcall) <= 2 * MEMBERS + CALLERS, "nothing is kept in Redis of who is unknown");
+    Ok(())
 }

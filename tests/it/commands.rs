@@ -2,80 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 
+use crate::world::shell::Shell;
+
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// A folder to run the binary in, with nothing of this machine's environment.
-struct Shell {
-    folder: tempfile::TempDir,
-    variables: Vec<(String, String)>,
-}
-
-impl Shell {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), variables: Vec::new() }
-    }
-
-    fn set(mut self, variable: &str, value: &str) -> Self {
-        self.variables.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn file(self, name: &str, text: &str) -> Self {
-        let path = self.folder.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the folder can be made");
-        std::fs::write(path, text).expect("the folder takes a file");
-        self
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
-        command.args(words).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran(self.command(words).output().expect("the binary starts"))
-    }
-}
-
-struct Ran(Output);
-
-impl Ran {
-    fn out(&self) -> String {
-        String::from_utf8_lossy(&self.0.stdout).into_owned()
-    }
-
-    fn err(&self) -> String {
-        String::from_utf8_lossy(&self.0.stderr).into_owned()
-    }
-
-    #[track_caller]
-    fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.0.status.code(), Some(code), "stdout: {}\nstderr: {}", self.out(), self.err());
-        self
-    }
-
-    #[track_caller]
-    fn says(self, words: &[&str]) -> Self {
-        let all = self.out() + &self.err();
-        for word in words {
-            assert!(all.contains(word), "`{word}` is not in: {all}");
-        }
-        self
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.0.stdout).expect("stdout is one JSON document")
-    }
-}
 
 /// A request as it came over the wire, headers in lower case.
 #[derive(Debug)]
@@ -166,6 +102,7 @@ fn what_is_typed_wrongly_is_exit_code_2() {
     shell.run(&["replay", "a.json", "b.json", "--id", "msg_1", "--dry-run"]).ends_with(2).says(&["single file"]);
     shell.run(&["replay", "a.json", "--to", "nowhere", "--dry-run"]).ends_with(2);
     shell.run(&["evict", "user_1"]).ends_with(2).says(&["--server"]);
+    shell.run(&["dev", "--nodes", "2"]).ends_with(2).says(&["REDIS_URL"]);
     shell.run(&["evict", "user 1", "--server", "http://127.0.0.1:1"]).ends_with(2);
     shell.run(&["evict", "user_1", "--server", "http://127.0.0.1:1"]).ends_with(2).says(&["ROLLCALL_KEY"]);
     shell.run(&["nonsense"]).ends_with(2);

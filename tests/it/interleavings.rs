@@ -101,7 +101,7 @@ async fn i5_a_node_that_does_not_hear_the_stream_fills_nothing_old_into_redis() 
         slow.release();
         assert_eq!(reading.answer().await?.slugs().len(), 11, "refused, it reads again");
         assert!(!world.redis_still_lists());
-        assert!(world.metric(1, "rollcall_fills_refused_total", "lease").await >= 1.0);
+        assert!(world.metric_of(1, "rollcall_fills_refused_total", "lease").await >= 1.0);
         Ok(())
     })
     .await;
@@ -150,13 +150,13 @@ async fn i5_a_value_on_its_way_from_redis_is_not_promoted_after_a_change() {
         let proxy = RedisProxy::before(world.redis().port());
         world.add_node_behind(&proxy).await;
         assert!(world.still_lists(0).await?);
-        let applied = world.metric(1, "rollcall_stream_entries_applied_total", "").await;
+        let applied = world.metric_of(1, "rollcall_stream_entries_applied_total", "").await;
         proxy.hold(b"org_harbour_works");
         let reading = world.begin_list(1, ADA);
         until("the value on its way", async || proxy.is_holding_one().then_some(())).await;
         world.revoke_and_evict_at(0).await?;
         until("the change", async || {
-            (world.metric(1, "rollcall_stream_entries_applied_total", "").await > applied).then_some(())
+            (world.metric_of(1, "rollcall_stream_entries_applied_total", "").await > applied).then_some(())
         })
         .await;
         proxy.release();
@@ -220,7 +220,7 @@ async fn i5_a_background_refresh_that_a_change_overtook_lands_nowhere() {
         assert!(!world.still_lists(0).await?, "it does not wait for the refresh");
         slow.release();
         until("the end of the refresh", async || {
-            (world.metric(0, "rollcall_fills_refused_total", "overtaken").await >= 1.0).then_some(())
+            (world.metric_of(0, "rollcall_fills_refused_total", "overtaken").await >= 1.0).then_some(())
         })
         .await;
         assert!(!world.still_lists(0).await?);

@@ -3,10 +3,13 @@
 pub mod answer;
 pub mod dice;
 pub mod history;
-pub mod process;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
+pub mod rollcall;
 pub mod service;
+pub mod shell;
 pub mod under_way;
 pub mod wait;
+pub mod webhooks;
+pub mod wire;

@@ -42,6 +42,8 @@ pub struct Setup {
     pub local_bytes_max: u64,
     /// Origin requests per 10 s of all nodes together.
     pub origin_rate: u32,
+    /// Secrets that may sign webhooks beside Clerk's own.
+    pub more_webhook_secrets: Vec<String>,
 }
 
 /// The small world, the default limits, and a budget that does not get in the way.
@@ -53,7 +55,13 @@ impl Default for Setup {
             grace: Duration::from_secs(600),
             local_age_max: Duration::from_secs(60),
         };
-        Self { clerk: ClerkWorld::small(), bounds, local_bytes_max: 64 << 20, origin_rate: 1_000_000 }
+        Self {
+            clerk: ClerkWorld::small(),
+            bounds,
+            local_bytes_max: 64 << 20,
+            origin_rate: 1_000_000,
+            more_webhook_secrets: Vec::new(),
+        }
     }
 }
 
@@ -103,7 +111,11 @@ impl World {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clerk_secret_key: clerk.secret_key().to_owned().into(),
             clerk_api_url: clerk.url(),
-            webhook_secrets: vec![clerk.sender().secret().into()],
+            webhook_secrets: [vec![clerk.sender().secret()], setup.more_webhook_secrets]
+                .concat()
+                .into_iter()
+                .map(Into::into)
+                .collect(),
             redis_url: redis.as_ref().map(|redis| redis.url().into()),
             key_prefix: "user-orgs:".to_owned(),
             api_keys: vec![

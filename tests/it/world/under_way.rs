@@ -64,7 +64,7 @@ impl World {
     }
 
     /// The sum of a metric of node `number`, over all its labels or those that hold `label`; 0 when it was never counted.
-    pub async fn metric(&self, number: usize, name: &str, label: &str) -> f64 {
+    pub async fn metric_of(&self, number: usize, name: &str, label: &str) -> f64 {
         let url = format!("{}/metrics", self.nodes[number].url());
         let text = self.http.get(url).bearer_auth(ADMIN_KEY).send().await.expect("the node answers");
         let text = text.text().await.expect("it is text");
@@ -76,7 +76,7 @@ impl World {
     /// Waits until so many reads have gone past the local tier of node `number` and are not answered.
     pub async fn until_under_way(&self, number: usize, count: usize) {
         until("the reads to be under way", async || {
-            (self.metric(number, "rollcall_reads_under_way", "").await as usize == count).then_some(())
+            (self.metric_of(number, "rollcall_reads_under_way", "").await as usize == count).then_some(())
         })
         .await;
     }

@@ -1,0 +1,130 @@
+//! `rollcall serve` as a process of its own, on a real Redis and the stand-in, which it reaches over HTTP; and the other verbs
+//! with the same configuration.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use rollcall::dev::{Options, StandIn, World as ClerkWorld};
+
+use super::answer::Answer;
+use super::redis_server::RedisServer;
+use super::service::{ADMIN_KEY, READ_KEY};
+use super::shell::{Ran, Shell};
+use super::wait::until;
+
+/// The binary runs, with everything it needs. Killed when dropped.
+pub struct Rollcall {
+    pub clerk: StandIn,
+    pub redis: RedisServer,
+    pub http: reqwest::Client,
+    pub url: String,
+    shell: Shell,
+    serve: Child,
+}
+
+impl Rollcall {
+    /// Starts Clerk's small world, a Redis and the binary; it is ready.
+    pub async fn serve() -> Self {
+        Self::serve_with(ClerkWorld::small(), &[]).await
+    }
+
+    /// The same with another world, and with more settings, by variable.
+    pub async fn serve_with(world: ClerkWorld, settings: &[(&str, &str)]) -> Self {
+        let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
+        let redis = RedisServer::start();
+        let keys = format!("test:read:{},operator:admin:{}", hex_digest(READ_KEY), hex_digest(ADMIN_KEY));
+        let shell = Shell::new()
+            .set("CLERK_SECRET_KEY", clerk.secret_key())
+            .set("CLERK_API_URL", &clerk.url())
+            .set("CLERK_WEBHOOK_SIGNING_SECRET", &clerk.sender().secret())
+            .set("REDIS_URL", &redis.url())
+            .set("ROLLCALL_API_KEYS", &keys)
+            .set("ROLLCALL_ORIGIN_RATE", "100000")
+            .set("ROLLCALL_LISTEN", "127.0.0.1:0");
+        let shell = settings.iter().fold(shell, |shell, (variable, value)| shell.set(variable, value));
+        let mut serve = shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let address = listening(&mut serve);
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve };
+        until("the binary is ready", async || {
+            let answer = rollcall.get("/readyz", &[]).await.ok()?;
+            (answer.json()["status"] == "ready").then_some(())
+        })
+        .await;
+        rollcall.clerk.calls().reset();
+        rollcall
+    }
+
+    /// Where its webhooks go.
+    pub fn webhooks(&self) -> String {
+        format!("{}/webhooks/clerk", self.url)
+    }
+
+    /// Asks it with the read key.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(READ_KEY);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await?).await
+    }
+
+    /// One membership.
+    pub async fn check(&self, user: &str, organization: &str) -> anyhow::Result<Answer> {
+        self.get(&format!("/v1/users/{user}/orgs/{organization}"), &[]).await
+    }
+
+    /// One of its metrics, one without labels.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let request = self.http.get(format!("{}/metrics", self.url)).bearer_auth(ADMIN_KEY);
+        let text = request.send().await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.unwrap_or_else(|| panic!("no {name} in {text}")).parse()?)
+    }
+
+    /// Bytes of its memory that are resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.serve.id())).expect("it runs");
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        size.expect("a size in kB").parse::<u64>().expect("a number") << 10
+    }
+
+    /// Runs another verb of the binary with the same configuration.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        tokio::task::block_in_place(|| self.shell.run(words))
+    }
+}
+
+impl Drop for Rollcall {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.serve.kill();
+        let _ = self.serve.wait();
+    }
+}
+
+fn hex_digest(key: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The address in its log. Somebody must go on reading the log, or the binary would stop at a full pipe.
+fn listening(serve: &mut Child) -> String {
+    let (seen, lines) = mpsc::channel();
+    let stderr = BufReader::new(serve.stderr.take().expect("it is piped"));
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let _ = seen.send(line);
+        }
+    });
+    let mut log = String::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) {
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if let (Some("listening"), Some(address)) = (told["message"].as_str(), told["address"].as_str()) {
+            return address.to_owned();
+        }
+        log += &(line + "\n");
+    }
+    panic!("it does not listen: {log}");
+}

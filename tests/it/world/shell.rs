@@ -1,0 +1,80 @@
+//! The real binary, run as a person or a script runs it: words, variables, files; its output and its exit code.
+
+use std::process::{Command, Output, Stdio};
+
+/// A folder to run the binary in, with nothing of this machine's environment.
+pub struct Shell {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Shell {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), variables: Vec::new() }
+    }
+
+    /// With this variable.
+    pub fn set(mut self, variable: &str, value: &str) -> Self {
+        self.variables.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this file.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the folder can be made");
+        std::fs::write(path, text).expect("the folder takes a file");
+        self
+    }
+
+    /// The binary with these words, not yet started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        command.args(words).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        Ran(self.command(words).output().expect("the binary starts"))
+    }
+}
+
+/// What a run of the binary left.
+pub struct Ran(Output);
+
+impl Ran {
+    /// What it wrote to stdout.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    /// What it wrote to stderr.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// It must have ended with this exit code.
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.0.status.code(), Some(code), "stdout: {}\nstderr: {}", self.out(), self.err());
+        self
+    }
+
+    /// It must have written all of these words.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        let all = self.out() + &self.err();
+        for word in words {
+            assert!(all.contains(word), "`{word}` is not in: {all}");
+        }
+        self
+    }
+
+    /// Its stdout as one JSON document.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.0.stdout).expect("stdout is one JSON document")
+    }
+}
