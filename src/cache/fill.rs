@@ -21,7 +21,7 @@ use super::flight::{Flown, Reading};
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};
-use crate::ports::{Landed, OriginAnswer, Priority};
+use crate::ports::{Landed, Lease, OriginAnswer, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
 use crate::protocol::freshness::Candidate;
 
@@ -38,7 +38,10 @@ impl Cache {
 
         let answer = match cache.parts.origin.read(&user, priority).await {
             Ok(answer) => answer,
-            Err(error) => return Flown::Failed(error),
+            Err(error) => {
+                self.give_back(lease).await;
+                return Flown::Failed(error);
+            }
         };
 
         // The fence and the counter before the facts: what they vouch for is then behind the facts.
@@ -55,6 +58,13 @@ impl Cache {
         }
 
         let keep = outranked.lacks_expected.then_some(KEPT_WITHOUT_EXPECTED);
+        let lease = match &reading.content {
+            Content::List(_) => lease,
+            Content::Unknown => {
+                self.give_back(lease).await;
+                None
+            }
+        };
         if let (Some(shared), Some(lease), Content::List(list)) = (&cache.parts.shared, lease, &reading.content) {
             match shared.land(lease, list, keep).await {
                 Ok(Landed::Landed) => {}
@@ -74,6 +84,13 @@ impl Cache {
         let reread_at = self.reread_at(clock::now(), keep);
         cache.local.land(&user, stripe, Entry::new(reading.content.clone(), begun, reread_at, generation, standing));
         Flown::Landed(reading)
+    }
+
+    /// Leaves nothing in Redis of a user of whom nothing is landed: strangers would fill it at the pace of requests.
+    async fn give_back(&self, lease: Option<Lease>) {
+        if let (Some(shared), Some(lease)) = (&self.inner.parts.shared, lease) {
+            shared.release(lease).await;
+        }
     }
 
     /// The answer with the facts applied to it.

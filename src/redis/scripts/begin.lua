@@ -10,6 +10,8 @@ if not lease then
   lease = ARGV[1]
   redis.call('HSET', KEYS[1], 'lease', lease)
 end
+-- How many may still land under it, so that the last one can give it back.
+redis.call('HINCRBY', KEYS[1], 'begun', 1)
 -- A longer life, given by a value that landed, is never shortened.
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
