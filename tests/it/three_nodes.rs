@@ -23,9 +23,10 @@ use crate::world::wait::until;
 const USERS: usize = 40;
 const ORGANIZATIONS: usize = 12;
 const CHANGES: usize = 2_000;
-/// At most so many changes a second, and so many reads a second of each of the six readers.
-const CHANGES_PER_SECOND: u64 = 400;
-const READS_PER_SECOND: u64 = 80;
+/// At most so many changes a second, and so many reads a second of each reader.
+const CHANGES_PER_SECOND: u32 = 400;
+const READS_PER_SECOND: u32 = 40;
+const READERS: usize = 12;
 /// Changes that readers ask about more than about others.
 const LATEST: usize = 20;
 const ROLES: [&str; 3] = ["org:admin", "org:member", "org:billing_manager"];
@@ -43,14 +44,14 @@ async fn run(seed: u64) {
     let mut setup = Setup { clerk: crowd(&mut dice), ..Setup::default() };
     setup.bounds.staleness = Duration::from_millis(*dice.pick(&[1_000, 500, 250]));
     setup.bounds.ttl = Duration::from_secs(*dice.pick(&[300, 3]));
-    let latency_ms = *dice.pick(&[0, 5, 25]);
+    let latency_ms = *dice.pick(&[0, 20, 80]);
     let (bound, ttl) = (setup.bounds.staleness, setup.bounds.ttl);
     println!("seed {seed}: a bound of {bound:?}, a TTL of {ttl:?}, an origin that takes {latency_ms} ms");
     run_test(Deployment::Redis(3), setup, async |world: &mut World| {
         world.clerk.faults().set(Faults { latency_ms, ..Faults::default() });
         let street = Arc::new(Street::of(world));
         let began = Instant::now();
-        let readers: Vec<_> = (0..6).map(|n| tokio::spawn(street.clone().read(n % 3, dice.fork()))).collect();
+        let readers: Vec<_> = (0..READERS).map(|n| tokio::spawn(street.clone().read(n % 3, dice.fork()))).collect();
         street.change_the_world(&mut dice).await;
         let took = began.elapsed();
         let last = street.history().all_acknowledged().expect("every message was taken");
@@ -143,7 +144,7 @@ impl Street {
 
     /// Changes the world at random and has every message delivered; ends when all of them were taken.
     async fn change_the_world(self: &Arc<Self>, dice: &mut Dice) {
-        let mut pace = interval(Duration::from_secs(1) / CHANGES_PER_SECOND as u32);
+        let mut pace = interval(Duration::from_secs(1) / CHANGES_PER_SECOND);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut post = JoinSet::new();
         for _ in 0..CHANGES {
@@ -165,7 +166,9 @@ impl Street {
             let mut organizations = self.organizations.lock().expect("unpoisoned");
             let mut world = self.clerk.lock();
             let mut change = Change { world: &mut world, history: &mut self.history(), began: Instant::now() };
-            let (user, at) = (dice.pick(&self.users), dice.below(organizations.len()));
+            // Some users are changed all the time, some hardly ever.
+            let user = &self.users[dice.below(USERS).min(dice.below(USERS)).min(dice.below(USERS))];
+            let at = dice.below(organizations.len());
             let id = organizations[at].clone();
             let changed = match dice.below(1_000) {
                 0..3 => change.delete_user(user),
@@ -190,7 +193,8 @@ impl Street {
     async fn deliver(self: Arc<Self>, message: Message, event: Option<Event>, mut dice: Dice) {
         let times = if dice.chance(25) { 2 } else { 1 };
         for _ in 0..times {
-            let late_ms = if dice.chance(10) { dice.below(3_000) } else { dice.below(120) };
+            let late_ms_max = *dice.pick(&[5, 5, 5, 5, 150, 150, 150, 3_000]);
+            let late_ms = dice.below(late_ms_max);
             sleep(Duration::from_millis(late_ms as u64)).await;
             let endpoint = format!("{}/webhooks/clerk", dice.pick(&self.nodes));
             while !self.sender.deliver_now(&message, &endpoint).await.is_taken() {}
@@ -202,7 +206,7 @@ impl Street {
 
     /// Asks one node one thing after another until all is over.
     async fn read(self: Arc<Self>, node: usize, mut dice: Dice) -> anyhow::Result<Vec<Read>> {
-        let mut pace = interval(Duration::from_secs(1) / READS_PER_SECOND as u32);
+        let mut pace = interval(Duration::from_secs(1) / READS_PER_SECOND);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reads = Vec::new();
         while !self.is_over.load(Ordering::Relaxed) {
