@@ -375,6 +375,8 @@ async fn i11_the_flight_of_a_batch_that_gave_up_lands() {
         let answer = Answer::of(batch.send().await?).await?.json();
         assert_eq!(answer["results"][0]["reason"], "unavailable");
         assert!(slow.is_reached());
+        // Nothing goes on that nobody waits for, but the flight.
+        world.until_under_way(0, 0).await;
         slow.release();
         until("the landing", async || (world.metric_of(0, "rollcall_local_users", "").await == 1.0).then_some(())).await;
         assert_eq!(world.list(ADA).await?.header("cache-status"), "rollcall; hit; detail=local");
