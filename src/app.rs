@@ -79,6 +79,9 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     });
     let applier = Arc::new(Applier::new(cache.clone(), shared.tier.clone(), shared.stream.clone()));
     let secrets = Secrets::parse(&config.webhook_secrets).context("CLERK_WEBHOOK_SIGNING_SECRET")?;
+    for number in secrets.short() {
+        warn!(secret = number, "a webhook secret is short: 24 bytes are usual");
+    }
     let intake = Arc::new(Intake::new(secrets, applier.clone()));
     cache.register(&mut registry);
     intake.register(&mut registry);

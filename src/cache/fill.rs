@@ -15,13 +15,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing::warn;
+
 use super::Cache;
 use super::answer::Content;
 use super::flight::{Flown, Reading};
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};
-use crate::ports::{Landed, OriginAnswer, Priority};
+use crate::ports::{Landed, OriginAnswer, OriginError, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
 use crate::protocol::freshness::Candidate;
 
@@ -38,7 +40,10 @@ impl Cache {
 
         let answer = match cache.parts.origin.read(&user, priority).await {
             Ok(answer) => answer,
-            Err(error) => return Flown::Failed(error),
+            Err(error) => {
+                self.complain(&error);
+                return Flown::Failed(error);
+            }
         };
 
         // The fence and the counter before the facts: what they vouch for is then behind the facts.
@@ -72,8 +77,16 @@ impl Cache {
             }
         }
         let reread_at = self.reread_at(clock::now(), keep);
-        cache.local.land(&user, stripe, Entry::new(reading.content.clone(), begun, reread_at, generation, standing));
+        let entry = self.entry(reading.content.clone(), begun, reread_at, keep.is_some(), (generation, standing));
+        cache.local.land(&user, stripe, entry);
         Flown::Landed(reading)
+    }
+
+    /// Says why the origin could not be asked, at most once a second: an outage fails every flight.
+    fn complain(&self, error: &OriginError) {
+        if self.inner.complaints.is_due(clock::now()) {
+            warn!(error = %error, "the origin could not be asked");
+        }
     }
 
     /// The answer with the facts applied to it.
@@ -93,6 +106,20 @@ impl Cache {
             self.inner.counts.corrected.inc();
         }
         outranked
+    }
+
+    /// An entry for the local tier. The counters are those from before the facts were applied.
+    pub(super) fn entry(
+        &self,
+        content: Content,
+        as_of: Moment,
+        reread_at: Moment,
+        is_brief: bool,
+        counters: (u64, u64),
+    ) -> Entry {
+        let (generation, standing) = counters;
+        let refresh_at = as_of + self.inner.parts.bounds.refresh_age();
+        Entry { generation, standing, is_brief, ..Entry::new(content, as_of, reread_at, refresh_at) }
     }
 
     /// Until when an entry landed at `now` is used without looking at the shared tier again.

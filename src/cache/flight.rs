@@ -112,6 +112,11 @@ impl Flights {
         }
     }
 
+    /// The flight of the user, if it began late enough.
+    pub fn joinable(&self, user: &UserId, not_before: Moment) -> Option<Flight> {
+        self.map.get(user).filter(|flight| flight.begun >= not_before).map(|flight| flight.clone())
+    }
+
     /// A change of the user passes: its flight lands nowhere and can no longer be joined.
     pub fn overtake(&self, user: &UserId) {
         if let Some((_, flight)) = self.map.remove(user) {

@@ -51,8 +51,10 @@ pub struct Entry {
     pub standing: u64,
     /// Hit since the queue last looked.
     pub visited: AtomicBool,
-    /// A background refresh was asked for.
-    pub is_refreshing: AtomicBool,
+    /// From here on, in microseconds, a hit asks for a background refresh.
+    pub refresh_at: AtomicU64,
+    /// It lacks a membership that was announced: past `reread_at` it is no answer at all.
+    pub is_brief: bool,
     /// Refusals given from this user's readings. Guards itself only; never held over anything.
     pub denials: Mutex<Denials>,
 }
@@ -82,15 +84,16 @@ pub struct Local {
 
 impl Entry {
     /// An entry of the given content, with nothing refused yet.
-    pub fn new(content: Content, as_of: Moment, reread_at: Moment, generation: u64, standing: u64) -> Self {
+    pub fn new(content: Content, as_of: Moment, reread_at: Moment, refresh_at: Moment) -> Self {
         Self {
             content,
             as_of,
             reread_at,
-            generation,
-            standing,
+            generation: 0,
+            standing: 0,
             visited: AtomicBool::new(false),
-            is_refreshing: AtomicBool::new(false),
+            refresh_at: AtomicU64::new(refresh_at.as_micros()),
+            is_brief: false,
             denials: Mutex::default(),
         }
     }

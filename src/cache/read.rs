@@ -4,11 +4,16 @@
 //! three atomic loads, three relaxed stores or adds; the body is shared, not copied. Only an answer that is a "no" takes a
 //! lock, the entry's own. `scripts/bench --quick` measures what it costs in a whole request.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::answer::{Answer, Question, Source};
 use super::{Cache, local};
 use crate::domain::{Moment, UserId};
 use crate::protocol::freshness::{Candidate, Verdict, Wants};
-use std::sync::atomic::Ordering;
+
+/// A refresh that was refused is asked for again after this.
+const REFRESH_AGAIN: Duration = Duration::from_secs(2);
 
 impl Cache {
     /// The answer to a request that arrived at `arrived`, if this process can vouch for one at `now`. Everything else is
@@ -35,16 +40,18 @@ impl Cache {
 
         entry.visited.store(true, Ordering::Relaxed);
         cache.counts.hit();
-        if now.since(entry.as_of) > cache.parts.bounds.refresh_age() {
-            self.refresh_once(user, &entry);
+        if now.as_micros() > entry.refresh_at.load(Ordering::Relaxed) {
+            self.refresh_paced(user, &entry, now);
         }
         Some(Answer { content: entry.content.clone(), candidate, decided_at: now, source: Source::Local })
     }
 
-    /// Asks for a background refresh of an entry in use, once.
+    /// Asks for a background refresh of an entry in use; again in a while, should it find no place in the budget.
     #[cold]
-    fn refresh_once(&self, user: &UserId, entry: &local::Entry) {
-        if !entry.is_refreshing.swap(true, Ordering::Relaxed) {
+    fn refresh_paced(&self, user: &UserId, entry: &local::Entry, now: Moment) {
+        let due = entry.refresh_at.load(Ordering::Relaxed);
+        let next = (now + REFRESH_AGAIN).as_micros();
+        if entry.refresh_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.refresh(user.clone());
         }
     }
