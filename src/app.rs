@@ -138,7 +138,6 @@ impl App {
 
     /// Serves until `shutdown` resolves; then: not ready, the shutdown delay, stop accepting, drain, stop the background.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        info!(address = %self.address, "listening");
         let handle = self.server.handle();
         let (state, delay) = (self.state.clone(), self.shutdown_delay);
         let stopping = tokio::spawn(async move {
@@ -156,7 +155,6 @@ impl App {
         if let Some(redis) = &self.redis {
             redis.stop().await;
         }
-        info!("stopped");
         served
     }
 }

@@ -30,6 +30,7 @@ pub struct Counts {
     /// The hit's own handle: looking it up in the family takes a lock.
     hits: Counter,
     seconds: Histogram,
+    under_way: Gauge,
     refused: Family<Reason, Counter>,
     pub(super) corrected: Counter,
     pub(super) refreshes: Counter,
@@ -41,6 +42,15 @@ pub struct Counts {
     lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
+/// One read past the local tier, counted until dropped.
+pub(super) struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Default for Counts {
     fn default() -> Self {
         let reads: Family<Read, Counter> = Family::default();
@@ -49,6 +59,7 @@ impl Default for Counts {
             reads,
             hits,
             seconds: Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+            under_way: Gauge::default(),
             refused: Family::default(),
             corrected: Counter::default(),
             refreshes: Counter::default(),
@@ -69,6 +80,12 @@ impl Counts {
 
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a read past the local tier's hit for as long as it takes, however it ends.
+    pub(super) fn begin_read(&self) -> UnderWay {
+        self.under_way.inc();
+        UnderWay(self.under_way.clone())
     }
 
     /// Counts a read that went past the local tier's hit.
@@ -107,6 +124,11 @@ impl Cache {
             "Time of reads past the local tier; rising means Redis or the origin is slow",
             Unit::Seconds,
             counts.seconds.clone(),
+        );
+        registry.register(
+            "rollcall_reads_under_way",
+            "Reads past the local tier that are not answered yet; rising means Redis or the origin is slow",
+            counts.under_way.clone(),
         );
         registry.register(
             "rollcall_fills_refused",

@@ -45,9 +45,11 @@ impl Cache {
         let now = clock::now();
         let candidate = Candidate { as_of: begun, fence: cache.parts.fence.load(now) };
         let generation = cache.facts.generation();
+        // Continuity was lost meanwhile: a change may have been, too.
+        let is_doubted = cache.facts.standing() != standing || !cache.facts.may_trust(begun);
         let (content, outranked) = self.outranked(&user, begun, answer);
         let reading = Reading { content, candidate };
-        if overtaken.load(Ordering::Acquire) || outranked.is_void {
+        if overtaken.load(Ordering::Acquire) || outranked.is_void || is_doubted {
             cache.counts.refused("overtaken");
             return Flown::Overtaken(reading);
         }

@@ -96,11 +96,12 @@ impl Flights {
             Slot::Vacant(slot) => {
                 let (id, begun) = (self.next_id.fetch_add(1, Ordering::Relaxed), clock::now());
                 let overtaken = Arc::new(AtomicBool::new(false));
-                let leaving = Leaving { map: self.map.clone(), user: user.clone(), id };
+                let (map, user) = (self.map.clone(), user.clone());
                 let flying = fly(begun, overtaken.clone());
                 let task = io.spawn(async move {
-                    // Out of the map before anybody hears of the end, and on every way of ending.
-                    let _leaving = leaving;
+                    // Out of the map before anybody hears of the end, and on every way of ending. Made in here: a runtime that
+                    // is shutting down drops the task where it is spawned, under the map's lock.
+                    let _leaving = Leaving { map, user, id };
                     flying.await
                 });
                 let landing = task.map(|ended| ended.unwrap_or(Flown::Lost)).boxed().shared();

@@ -53,6 +53,7 @@ struct Known {
 impl Cache {
     /// The answer from wherever it is to be had within 4.5 s.
     pub async fn read(&self, ask: Ask) -> Result<Answer, ReadError> {
+        let _under_way = self.inner.counts.begin_read();
         let mut last = None;
         let searched = tokio::time::timeout(READ_TIME_MAX, self.search(&ask, &mut last)).await;
         let result = match searched {
@@ -113,11 +114,11 @@ impl Cache {
         if ask.wants.only_if_cached {
             return Err(ReadError::NotCached);
         }
-        self.from_origin(ask, why, last.is_some()).await
+        self.ask_origin(ask, why, last.is_some()).await
     }
 
     /// Joins or leads flights until one brings a reading that will do.
-    async fn from_origin(&self, ask: &Ask, why: Why, is_known: bool) -> Result<Answer, ReadError> {
+    async fn ask_origin(&self, ask: &Ask, why: Why, is_known: bool) -> Result<Answer, ReadError> {
         let mut not_before = earliest(ask, why);
         let mut times_overtaken = 0;
         loop {
@@ -249,6 +250,7 @@ impl Cache {
         // Before the value is asked for: what changes from here on refuses the promotion, and the fence vouches for less.
         let fence = cache.parts.fence.load(clock::now());
         let (stripe, standing) = (cache.local.stripe(user), cache.facts.standing());
+        // The counter is loaded after the standing: an entry that carries the counter of now passed the tier in this standing.
         let Some(value) = shared.get(user).await? else { return Ok(None) };
         let generation = cache.facts.generation();
         if !cache.facts.may_trust(value.as_of) || cache.facts.has_changed_since(user, value.as_of) {
@@ -268,9 +270,11 @@ impl Cache {
             let lease = Lease { user: user.clone(), token: value.token.clone(), stamp: value.stamp };
             self.io().spawn(async move { shared.land(lease, &list, keep).await });
         }
-        let reread_at = self.reread_at(clock::now(), keep);
         let content = Content::List(list);
-        cache.local.land(user, stripe, Entry::new(content.clone(), value.as_of, reread_at, generation, standing));
+        if cache.facts.standing() == standing {
+            let reread_at = self.reread_at(clock::now(), keep);
+            cache.local.land(user, stripe, Entry::new(content.clone(), value.as_of, reread_at, generation, standing));
+        }
         Ok(Some(Reading { content, candidate: Candidate { as_of: value.as_of, fence } }))
     }
 

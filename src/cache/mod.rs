@@ -1,8 +1,8 @@
 //! The cache: answers what a user's memberships are, from this process, from Redis, or from the origin. Upholds I5–I8,
 //! I10–I13.
 //!
-//! Comes out: [`Cache`], its questions and answers. [`read`] holds the hit, alone in its file; [`miss`] the order of what
-//! comes after it; [`flight`] one origin read and who waits for it; [`fill`] what such a read does. The stream's reader and
+//! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
+//! comes after it; `flight` one origin read and who waits for it; `fill` what such a read does. The stream's reader and
 //! the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
 
 mod answer;

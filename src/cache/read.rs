@@ -11,8 +11,9 @@ use crate::protocol::freshness::{Candidate, Verdict, Wants};
 use std::sync::atomic::Ordering;
 
 impl Cache {
-    /// The answer, if this process can vouch for one right now. Everything else is [`Cache::read`]'s.
-    pub fn hit(&self, user: &UserId, question: &Question, wants: &Wants, now: Moment) -> Option<Answer> {
+    /// The answer to a request that arrived at `arrived`, if this process can vouch for one at `now`. Everything else is
+    /// [`Cache::read`]'s.
+    pub fn hit(&self, user: &UserId, question: &Question, wants: &Wants, arrived: Moment, now: Moment) -> Option<Answer> {
         let cache = &*self.inner;
         // The order is the proof: the fence, then the counter, then the entry. An entry found after the fence was loaded
         // has every change up to the fence behind it; loaded the other way round, the fence could vouch for a change that
@@ -25,7 +26,7 @@ impl Cache {
             return None;
         }
         let candidate = Candidate { as_of: entry.as_of, fence };
-        if cache.parts.bounds.judge(candidate, wants, now, now) != Verdict::Good {
+        if cache.parts.bounds.judge(candidate, wants, arrived, now) != Verdict::Good {
             return None;
         }
         if !entry.may_answer(question, &cache.parts.bounds, now) {

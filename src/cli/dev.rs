@@ -23,8 +23,10 @@ pub const DEV_KEY: &str = "rk_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev";
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Settings other than keys, secrets and addresses come from the environment, as for serve.\n\n\
-    Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration")]
+#[command(
+    after_help = "Settings other than keys, secrets and addresses come from the environment and rollcall.toml, as for serve.\n\n\
+    Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
+)]
 pub(super) struct Args {
     /// Where the service listens; loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
@@ -32,9 +34,12 @@ pub(super) struct Args {
     /// Where the stand-in for Clerk listens; loopback only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
     clerk_listen: SocketAddr,
-    /// How many nodes; more than one need `REDIS_URL`, and listen on the ports after both of the above
+    /// How many nodes; more than one need REDIS_URL, and listen on the ports after both of the above
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
+    /// Only the stand-in for Clerk: prints the environment for a `rollcall serve` beside it
+    #[arg(long)]
+    clerk_only: bool,
 }
 
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
@@ -44,10 +49,21 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
         ));
     }
     let environment = environment(&args);
-    telemetry::init(&Settings::gather(&Typed::default(), &environment)?.logging()?);
+    let settings = Settings::gather(&Typed::default(), &environment)?;
+    if args.nodes > 1 && settings.redis()?.is_none() {
+        return Err(super::Usage("several nodes share what changes through Redis: set REDIS_URL".to_owned()).into());
+    }
+    telemetry::init(&settings.logging()?);
     actix_web::rt::System::new().block_on(async {
         let shutdown = told_to_stop(io)?;
         let clerk = start_clerk(&args, io).await?;
+        if args.clerk_only {
+            clerk.sender().set_endpoints(vec![format!("http://{}/webhooks/clerk", args.listen)]);
+            println!("{}", exports(&args, &clerk));
+            shutdown.await;
+            clerk.stop().await;
+            return Ok(());
+        }
         let environment = environment.with("CLERK_API_URL", clerk.url());
         let mut nodes = Vec::new();
         for number in 0..args.nodes {
@@ -65,14 +81,18 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
 
 /// The process's own, except for what the stand-in decides.
 fn environment(args: &Args) -> Environment {
-    let digest: String =
-        digest::digest(&digest::SHA256, DEV_KEY.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let defaults = Options::default();
     Environment::of_process()
         .with("CLERK_SECRET_KEY", defaults.secret_key)
         .with("CLERK_WEBHOOK_SIGNING_SECRET", defaults.webhook_secret)
         .with("CLERK_API_URL", format!("http://{}", args.clerk_listen))
-        .with("ROLLCALL_API_KEYS", format!("dev:admin:{digest}"))
+        .with("ROLLCALL_API_KEYS", key_entry())
+}
+
+fn key_entry() -> String {
+    let digest = digest::digest(&digest::SHA256, DEV_KEY.as_bytes());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("dev:admin:{digest}")
 }
 
 async fn start_clerk(args: &Args, io: &Handle) -> anyhow::Result<StandIn> {
@@ -114,6 +134,23 @@ async fn run_all(nodes: Vec<App>, shutdown: impl Future<Output = ()> + Send + 's
         told.notify_waiters();
     });
     futures_util::future::try_join_all(waiting).await.map(|_| ())
+}
+
+/// What a `serve` beside the stand-in needs. The secrets are of this world only.
+fn exports(args: &Args, clerk: &StandIn) -> String {
+    format!(
+        "# A stand-in for Clerk is on {url}; it sends webhooks to {listen}. The service key is {DEV_KEY}.
+export CLERK_API_URL={url}
+export CLERK_SECRET_KEY={key}
+export CLERK_WEBHOOK_SIGNING_SECRET={secret}
+export ROLLCALL_API_KEYS={entry}
+export ROLLCALL_LISTEN={listen}",
+        url = clerk.url(),
+        listen = args.listen,
+        key = clerk.secret_key(),
+        secret = clerk.sender().secret(),
+        entry = key_entry(),
+    )
 }
 
 /// Requests that work when pasted.

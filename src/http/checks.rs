@@ -1,7 +1,7 @@
 //! `POST /v1/checks`: many decisions in one request. First everything that needs Redis or the origin is fetched, then all
 //! items are decided in one pass without an await, so that the batch is of one moment.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::headers::{Ages, Decision, plain};
 use super::names::JSON;
 use super::problem::{Code, Problem};
 use super::reads::decide;
-use crate::cache::{Answer, Ask, Content, Question};
+use crate::cache::{Answer, Ask, Content, Question, Source};
 use crate::clock;
-use crate::domain::{OrganizationRef, Role, UserId};
-use crate::protocol::freshness::Wants;
+use crate::domain::{Moment, OrganizationRef, Role, UserId};
+use crate::protocol::freshness::{Verdict, Wants};
 
 /// Items in a batch.
 const CHECKS_MAX: usize = 1000;
@@ -33,6 +33,8 @@ const BYTES_MAX: usize = 1 << 20;
 const TIME_MAX: Duration = Duration::from_secs(2);
 /// Origin reads that a batch may start.
 const ORIGIN_READS_MAX: usize = 50;
+/// What a change took away while the batch was fetched is fetched once more.
+const ROUNDS_MAX: usize = 2;
 
 /// One question of a batch.
 struct Check {
@@ -53,46 +55,62 @@ async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpRes
     demand_json(call.request)?;
     let checks = parse(&body::read(call.request, payload, BYTES_MAX).await?)?;
 
-    let fetched = fetch(call, &checks, &wants).await;
-    let answers: Vec<Option<Answer>> = checks
-        .iter()
-        .zip(fetched)
-        .map(|(check, fetched)| fetched.or_else(|| call.state.cache.hit(&check.user, &check.question(), &wants, clock::now())))
-        .collect();
+    let mut known = Known::new();
+    let allowance = Arc::new(AtomicUsize::new(ORIGIN_READS_MAX));
+    for _ in 0..ROUNDS_MAX {
+        if !fetch(call, &checks, &wants, &allowance, &mut known).await {
+            break;
+        }
+    }
+    let now = clock::now();
+    let answers: Vec<_> = checks.iter().map(|check| known.answer(call, check, &wants, now)).collect();
     Ok(respond(call, &checks, &answers))
 }
 
-/// Asks for everything that this process cannot answer by itself; what is not there in time is left out.
-async fn fetch(call: &Call<'_>, checks: &[Check], wants: &Wants) -> Vec<Option<Answer>> {
+/// What was fetched for a batch, by question: the same question twice is read once.
+struct Known(HashMap<(UserId, OrganizationRef), Answer>);
+
+impl Known {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// The answer of this process at `now`, else the one fetched. The local one first, so that the batch is of one moment.
+    fn answer(&self, call: &Call<'_>, check: &Check, wants: &Wants, now: Moment) -> Option<Answer> {
+        let hit = call.state.cache.hit(&check.user, &check.question(), wants, call.arrived, now);
+        hit.or_else(|| self.0.get(&check.key()).filter(|fetched| is_still_good(call, fetched, wants, now)).cloned())
+    }
+}
+
+/// Whether an answer fetched earlier for this batch may still be decided by: the bound is one at the moment of decision (I6).
+fn is_still_good(call: &Call<'_>, fetched: &Answer, wants: &Wants, now: Moment) -> bool {
+    let is_labelled = fetched.source == Source::Grace;
+    is_labelled || call.state.cache.bounds().judge(fetched.candidate, wants, call.arrived, now) == Verdict::Good
+}
+
+/// Asks for everything that this process cannot answer by itself; what is not there in time is left out. False when there
+/// was nothing to ask for, or no time left.
+async fn fetch(call: &Call<'_>, checks: &[Check], wants: &Wants, allowance: &Arc<AtomicUsize>, known: &mut Known) -> bool {
     let cache = &call.state.cache;
-    let allowance = Arc::new(AtomicUsize::new(ORIGIN_READS_MAX));
-    let deadline = tokio::time::Instant::now() + TIME_MAX.saturating_sub(clock::now().since(call.arrived));
+    let left = TIME_MAX.saturating_sub(clock::now().since(call.arrived));
+    let deadline = tokio::time::Instant::now() + left;
+    let now = clock::now();
     let mut asked = HashSet::new();
-    let reads = checks.iter().map(|check| {
-        let question = check.question();
-        let is_needed = cache.hit(&check.user, &question, wants, call.arrived).is_none();
-        // The same question twice is read once; the second finds the entry that the first one filled.
-        let is_first = is_needed && asked.insert((&check.user, &check.organization));
-        let read = is_first.then(|| {
-            let ask = Ask {
-                user: check.user.clone(),
-                question,
-                wants: *wants,
-                arrived: call.arrived,
-                allowance: Some(allowance.clone()),
-            };
+    let missing = checks.iter().filter(|check| known.answer(call, check, wants, now).is_none() && asked.insert(check.key()));
+    let reads: Vec<_> = missing
+        .map(|check| {
+            let (user, question) = (check.user.clone(), check.question());
+            let ask = Ask { user, question, wants: *wants, arrived: call.arrived, allowance: Some(allowance.clone()) };
             let cache = cache.clone();
-            call.state.cache.io().spawn(async move { cache.read(ask).await })
-        });
-        async move {
-            match read {
-                Some(read) => tokio::time::timeout_at(deadline, read).await.ok()?.ok()?.ok(),
-                None => None,
-            }
-        }
-    });
-    let reads: Vec<_> = reads.collect();
-    join_all(reads).await
+            let read = call.state.cache.io().spawn(async move { cache.read(ask).await });
+            async move { Some((check.key(), tokio::time::timeout_at(deadline, read).await.ok()?.ok()?.ok()?)) }
+        })
+        .collect();
+    if reads.is_empty() || left.is_zero() {
+        return false;
+    }
+    known.0.extend(join_all(reads).await.into_iter().flatten());
+    true
 }
 
 fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>]) -> HttpResponse {
@@ -143,6 +161,10 @@ fn write_result(body: &mut Vec<u8>, check: &Check, answer: Option<&Answer>, ages
 impl Check {
     fn question(&self) -> Question {
         Question::Member(self.organization.clone())
+    }
+
+    fn key(&self) -> (UserId, OrganizationRef) {
+        (self.user.clone(), self.organization.clone())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The street: routes, and what HTTP words mean. Knows handles of the cache and the intake, never a store.
 //!
-//! [`routes`] is the whole surface on one screen; [`problem`] every way to refuse, in one table.
+//! [`routes()`] is the whole surface on one screen; [`problem`] every way to refuse, in one table.
 
 pub mod auth;
 mod body;

@@ -55,7 +55,7 @@ async fn answer_membership(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answer, Problem> {
     let wants = freshness::wants(call.request.headers())?;
     let cache = &call.state.cache;
-    if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived) {
+    if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
         return Ok(answer);
     }
     let ask = Ask { user, question, wants, arrived: call.arrived, allowance: None };

@@ -1,7 +1,7 @@
 //! The change stream of a single process: what is appended is applied at once, in order, so the fence is always now.
 //!
-//! The roof puts it where the Redis room's stand with several nodes. It remembers nothing: what must outlive the process is
-//! the journal's. Upholds I2 (Ok means applied) and I6.
+//! The roof puts it where the Redis room stands with several nodes. It remembers nothing, and nothing of it outlives the process.
+//! Upholds I2 (Ok means applied) and I6.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

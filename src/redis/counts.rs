@@ -46,7 +46,7 @@ impl Counts {
     /// Registers every counter.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "rollcall_fills_refused",
+            "rollcall_shared_fills_refused",
             "Readings not landed in Redis. lease: a change passed meanwhile (rises with webhooks); unavailable: Redis is away or full",
             self.fills_refused.clone(),
         );

@@ -136,12 +136,6 @@ impl Link {
         Self(Arc::new(Inner { maker: maker.clone(), purpose, state: Mutex::default(), settled: watch::Sender::new(()) }))
     }
 
-    /// Whether there is a connection, and the last question on it was answered.
-    pub(super) fn is_up(&self) -> bool {
-        let state = self.state();
-        !state.is_failing && state.held.as_ref().is_some_and(|held| held.epoch == self.0.maker.server.epoch())
-    }
-
     /// The epoch of the primary as all links see it.
     pub(super) fn epoch(&self) -> u64 {
         self.0.maker.server.epoch()

@@ -180,7 +180,7 @@ impl Tail {
         let history = History::read(one(&self.link, call, ANSWER_TIME_MAX).await?)?;
         self.place.is_shorter = false;
         if !history.is_whole && history.since != known {
-            warn!("acknowledged changes may be lost: older readings are no answers until they are applied again");
+            warn!("acknowledged changes may be lost: readings begun before now are no answers");
         }
         Ok(())
     }

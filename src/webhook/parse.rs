@@ -1,4 +1,4 @@
-//! From a verified delivery to what it makes true. The webhook route, the worker and the replay verb call it.
+//! From a verified delivery to what it makes true. The intake calls it.
 //!
 //! Every body has an outcome: a change, nothing that concerns us, or, when a type we know or the body itself cannot be read,
 //! the eviction of everybody it names. Never a panic and never an error, because a message that can be neither applied nor

@@ -102,6 +102,7 @@ fn what_is_typed_wrongly_is_exit_code_2() {
     shell.run(&["replay", "a.json", "b.json", "--id", "msg_1", "--dry-run"]).ends_with(2).says(&["single file"]);
     shell.run(&["replay", "a.json", "--to", "nowhere", "--dry-run"]).ends_with(2);
     shell.run(&["evict", "user_1"]).ends_with(2).says(&["--server"]);
+    shell.run(&["dev", "--nodes", "2"]).ends_with(2).says(&["REDIS_URL"]);
     shell.run(&["evict", "user 1", "--server", "http://127.0.0.1:1"]).ends_with(2);
     shell.run(&["evict", "user_1", "--server", "http://127.0.0.1:1"]).ends_with(2).says(&["ROLLCALL_KEY"]);
     shell.run(&["nonsense"]).ends_with(2);

@@ -3,8 +3,11 @@
 mod change_stream;
 mod commands;
 mod evictions;
+mod interleavings;
+mod readme;
 mod reads;
 mod replay;
+mod rooms;
 mod shared_tier;
 mod signatures;
 mod webhook_abuse;

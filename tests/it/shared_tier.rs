@@ -255,16 +255,16 @@ async fn a_stalled_redis_is_an_error_at_once_and_heals() {
     fill(&node.shared, &user(1), &list("r")).await;
     server.pause();
     assert!(matches!(node.shared.get(&user(1)).await, Err(SharedError::TimedOut)));
-    assert!(!node.shared.is_reachable());
     // One of these waits for a new connection; the others are told at once.
     let began = clock::now();
     for _ in 0..100 {
         assert!(node.shared.get(&user(1)).await.is_err());
     }
     assert!(clock::now().since(began) < Duration::from_secs(2), "{:?}", clock::now().since(began));
+    until_eq("reachable by the fence", false, || node.shared.is_reachable()).await;
     server.resume();
     until("the value again", async || node.shared.get(&user(1)).await.ok().flatten()).await;
-    assert!(node.shared.is_reachable());
+    until_eq("reachable by the fence", true, || node.shared.is_reachable()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dev::world::Message;
 
-/// What a sender does to messages of the world API and of [`Sender::send`]. Shares are of one: 0.25 is every fourth.
+/// What a sender does to messages of the world API and of [`Sender::send`](super::Sender::send). Shares are of one: 0.25 is
+/// every fourth.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Habits {

@@ -7,6 +7,7 @@ pub mod redis_server;
 pub mod rollcall;
 pub mod service;
 pub mod shell;
+pub mod under_way;
 pub mod wait;
 pub mod webhooks;
 pub mod wire;

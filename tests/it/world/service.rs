@@ -141,7 +141,14 @@ impl World {
 
     /// One more node; it is ready.
     pub async fn add_node(&mut self) {
-        let node = Node::start(self.config.clone()).await;
+        self.add_node_with(|_| {}).await;
+    }
+
+    /// One more node, configured in another way; it is ready.
+    pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.config.clone();
+        change(&mut config);
+        let node = Node::start(config).await;
         self.nodes.push(node);
         let number = self.nodes.len() - 1;
         super::wait::until("the node is ready", async || {
@@ -149,6 +156,11 @@ impl World {
             (answer.json()["status"] == "ready").then_some(())
         })
         .await;
+    }
+
+    /// The limits of every node.
+    pub fn bounds(&self) -> Bounds {
+        self.config.bounds
     }
 
     /// The Redis of this world.
