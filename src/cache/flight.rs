@@ -222,4 +222,27 @@ mod tests {
         keep.send(()).expect("it waits");
         assert!(matches!(new.landing().await, Flown::Landed(_)));
     }
+
+    #[tokio::test]
+    async fn everybody_overtaken_is_each_of_them() {
+        let flights = Flights::default();
+        let (release, held) = tokio::sync::watch::channel(());
+        let begin = |name: &str| {
+            let mut held = held.clone();
+            let user = UserId::parse(name).expect("id");
+            let boarding = flights.board(&user, Moment::ZERO, &Handle::current(), |_, overtaken| async move {
+                held.changed().await.expect("it is released");
+                assert!(overtaken.load(Ordering::Acquire));
+                reading()
+            });
+            (user, led(boarding))
+        };
+        let begun = ["user_1", "user_2"].map(begin);
+        flights.overtake_all();
+        release.send_replace(());
+        for (user, flight) in begun {
+            assert!(!flights.is_under_way(&user));
+            assert!(matches!(flight.landing().await, Flown::Landed(_)));
+        }
+    }
 }
