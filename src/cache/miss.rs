@@ -51,11 +51,12 @@ struct Known {
 }
 
 impl Cache {
-    /// The answer from wherever it is to be had within 4.5 s.
+    /// The answer from wherever it is to be had within 4.5 s, or until the moment that the ask names.
     pub async fn read(&self, ask: Ask) -> Result<Answer, ReadError> {
         let _under_way = self.inner.counts.begin_read();
         let mut last = None;
-        let searched = tokio::time::timeout(READ_TIME_MAX, self.search(&ask, &mut last)).await;
+        let time_max = ask.until.map_or(READ_TIME_MAX, |until| until.since(clock::now()).min(READ_TIME_MAX));
+        let searched = tokio::time::timeout(time_max, self.search(&ask, &mut last)).await;
         let result = match searched {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => self.outlive(&ask, last, error),
@@ -70,8 +71,9 @@ impl Cache {
 
     async fn search(&self, ask: &Ask, last: &mut Option<Reading>) -> Result<Answer, ReadError> {
         let now = clock::now();
-        if let Some(died_at) = self.inner.facts.dead_since(&ask.user, now) {
-            let candidate = Candidate { as_of: died_at, fence: self.inner.parts.fence.load(now) };
+        if self.inner.facts.dead_since(&ask.user, now).is_some() {
+            // Who is dead stays dead: it is as true now as when it was said.
+            let candidate = Candidate { as_of: now, fence: self.inner.parts.fence.load(now) };
             return Ok(answer(Reading { content: Content::Unknown, candidate }, Source::Local));
         }
         let mut why = if ask.wants.no_cache { Why::Demanded } else { Why::Missing };
@@ -140,14 +142,14 @@ impl Cache {
             };
             match flight.landing().await {
                 Flown::Landed(reading) => match self.shortfall(ask, &reading) {
-                    None => return Ok(answer(reading, source(why, is_mine))),
+                    None => return Ok(answer(reading, source(ask, why, is_mine))),
                     Some(needed) => not_before = needed,
                 },
                 Flown::Overtaken(reading) => {
                     times_overtaken += 1;
                     let candidate = Candidate { fence: Moment::ZERO, ..reading.candidate };
                     if times_overtaken >= OVERTAKEN_MAX && self.is_good(candidate, &ask.wants, ask.arrived) {
-                        return Ok(answer(Reading { candidate, ..reading }, source(why, is_mine)));
+                        return Ok(answer(Reading { candidate, ..reading }, source(ask, why, is_mine)));
                     }
                 }
                 // A refresh gives up sooner than a caller would.
@@ -366,8 +368,9 @@ fn priority(why: Why, is_known: bool) -> Priority {
     }
 }
 
-fn source(why: Why, is_mine: bool) -> Source {
+fn source(ask: &Ask, why: Why, is_mine: bool) -> Source {
     match why {
+        _ if ask.wants.no_cache => Source::Demanded,
         Why::Missing if is_mine => Source::Origin,
         Why::Missing => Source::Collapsed,
         Why::Demanded => Source::Demanded,

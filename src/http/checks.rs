@@ -88,25 +88,28 @@ fn is_still_good(call: &Call<'_>, fetched: &Answer, wants: &Wants, now: Moment) 
     is_labelled || call.state.cache.bounds().judge(fetched.candidate, wants, call.arrived, now) == Verdict::Good
 }
 
-/// Asks for everything that this process cannot answer by itself; what is not there in time is left out. False when there
+/// Asks for everything that this process cannot answer by itself; what is not there in time is what is known by then, if the
+/// protocol allows it, or left out. False when there
 /// was nothing to ask for, or no time left.
 async fn fetch(call: &Call<'_>, checks: &[Check], wants: &Wants, allowance: &Arc<AtomicUsize>, known: &mut Known) -> bool {
     let cache = &call.state.cache;
-    let left = TIME_MAX.saturating_sub(clock::now().since(call.arrived));
-    let deadline = tokio::time::Instant::now() + left;
-    let now = clock::now();
+    let (now, until) = (clock::now(), call.arrived + TIME_MAX);
+    if now >= until {
+        return false;
+    }
     let mut asked = HashSet::new();
     let missing = checks.iter().filter(|check| known.answer(call, check, wants, now).is_none() && asked.insert(check.key()));
     let reads: Vec<_> = missing
         .map(|check| {
             let (user, question) = (check.user.clone(), check.question());
-            let ask = Ask { user, question, wants: *wants, arrived: call.arrived, allowance: Some(allowance.clone()) };
+            let (arrived, allowance) = (call.arrived, Some(allowance.clone()));
+            let ask = Ask { user, question, wants: *wants, arrived, allowance, until: Some(until) };
             let cache = cache.clone();
             let read = call.state.cache.io().spawn(async move { cache.read(ask).await });
-            async move { Some((check.key(), tokio::time::timeout_at(deadline, read).await.ok()?.ok()?.ok()?)) }
+            async move { Some((check.key(), read.await.ok()?.ok()?)) }
         })
         .collect();
-    if reads.is_empty() || left.is_zero() {
+    if reads.is_empty() {
         return false;
     }
     known.0.extend(join_all(reads).await.into_iter().flatten());

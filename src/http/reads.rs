@@ -58,7 +58,7 @@ async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answe
     if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
         return Ok(answer);
     }
-    let ask = Ask { user, question, wants, arrived: call.arrived, allowance: None };
+    let ask = Ask { user, question, wants, arrived: call.arrived, allowance: None, until: None };
     let miss = cache.clone();
     // On the I/O runtime: connections live there, and a caller that hangs up takes nothing with it.
     match cache.io().spawn(async move { miss.read(ask).await }).await {
