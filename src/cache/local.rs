@@ -98,14 +98,14 @@ impl Entry {
         }
     }
 
-    /// Whether the reading may answer this question at `now`: a "yes" may, a "no" within its window, an ambiguous slug only
-    /// when just read. Upholds I10.
-    pub fn may_answer(&self, question: &Question, bounds: &Bounds, now: Moment) -> bool {
+    /// Whether the reading may answer this question to a request that arrived at `arrived`: a "yes" may, a "no" within its
+    /// window before it, an ambiguous slug only when just read. Upholds I10.
+    pub fn may_answer(&self, question: &Question, bounds: &Bounds, arrived: Moment) -> bool {
         match self.content.denies(question) {
-            None => !self.content.is_ambiguous(question) || now.since(self.as_of) <= super::CHECK_WINDOW,
+            None => !self.content.is_ambiguous(question) || arrived.since(self.as_of) <= super::CHECK_WINDOW,
             Some(denied) => {
                 let denials = self.denials.lock().expect("nothing panics while it is held");
-                now.since(self.as_of) <= denials.window(&denied, bounds.ttl)
+                arrived.since(self.as_of) <= denials.window(&denied, bounds.ttl)
             }
         }
     }

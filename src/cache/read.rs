@@ -34,7 +34,7 @@ impl Cache {
         if cache.parts.bounds.judge(candidate, wants, arrived, now) != Verdict::Good {
             return None;
         }
-        if !entry.may_answer(question, &cache.parts.bounds, now) {
+        if !entry.may_answer(question, &cache.parts.bounds, arrived) {
             return None;
         }
 

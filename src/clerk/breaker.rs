@@ -51,6 +51,11 @@ impl Breaker {
         is_admitted
     }
 
+    /// Whether it is open and nobody has come to probe for a while.
+    pub(super) fn is_forgotten(&self, now: Moment) -> bool {
+        self.probe_at.is_some_and(|at| now >= at + PROBE_EVERY)
+    }
+
     /// Notes how a request went. True when this opened the breaker.
     ///
     /// Failures of requests sent before it opened arrive for seconds after; they must not put the probe off.
@@ -121,6 +126,14 @@ mod tests {
         let mut breaker = open_at(0);
         let admitted: Vec<u64> = (0..3_500).filter(|millis| breaker.admit(at(*millis))).collect();
         assert_eq!(admitted, [1_000, 2_000, 3_000]);
+    }
+
+    #[test]
+    fn an_open_one_is_forgotten_when_nobody_came_for_a_second() {
+        assert!(!Breaker::default().is_forgotten(at(9_000)));
+        let mut breaker = open_at(0);
+        assert!(!breaker.is_forgotten(at(1_999)) && breaker.is_forgotten(at(2_000)));
+        assert!(breaker.admit(at(2_000)) && !breaker.is_forgotten(at(3_999)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The world around the service: real servers started for a test, with their faults at hand.
 
 pub mod answer;
+pub mod asking;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
