@@ -26,8 +26,6 @@ pub trait Origin: Send + Sync {
 pub struct OriginStanding {
     /// It failed so often that only one request a second is sent.
     pub is_breaker_open: bool,
-    /// A request would be sent: the breaker is closed, or a probe is due.
-    pub may_be_asked: bool,
     /// The part of the budget in use: 1, or less for a while after a 429.
     pub budget_factor: f64,
     /// The next read would have to wait for the budget.
@@ -39,10 +37,9 @@ pub struct OriginStanding {
 }
 
 impl OriginStanding {
-    /// Whether asking has a chance. A probe that is due counts: nobody but a caller sends it, and a node that says it cannot
-    /// answer is sent none.
+    /// Whether asking has a chance.
     pub fn is_reachable(&self) -> bool {
-        self.may_be_asked
+        !self.is_breaker_open
     }
 }
 

@@ -32,8 +32,6 @@ pub struct Ask {
     pub deadline: Moment,
     /// Origin reads that the batch it belongs to may still start; none: no such limit.
     pub allowance: Option<Arc<AtomicUsize>>,
-    /// When the search ends at the latest and what is known has to do; none: after the time of a single read.
-    pub until: Option<Moment>,
 }
 
 /// What a reading says of a user.

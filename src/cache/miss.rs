@@ -88,13 +88,14 @@ impl Cache {
         self.ask_origin(ask, why, last.is_some()).await
     }
 
-    /// A user known to be gone is unknown without asking the origin, as of the fence: the stream says so.
+    /// A user known to be gone is unknown without asking the origin, while the fence is fresh. Who is dead stays dead: it is
+    /// as true now as when it was said.
     fn dead(&self, ask: &Ask) -> Option<Answer> {
         let now = clock::now();
         let fence = self.inner.parts.fence.load(now);
         self.inner.facts.dead_since(&ask.user, now)?;
         let is_fresh = now.since(fence) <= self.inner.parts.bounds.staleness;
-        let reading = Reading { content: Content::Unknown, candidate: Candidate { as_of: fence, fence } };
+        let reading = Reading { content: Content::Unknown, candidate: Candidate { as_of: now, fence } };
         is_fresh.then(|| answer(reading, Source::Local))
     }
 
@@ -128,7 +129,7 @@ impl Cache {
             }
             (None, _) | (_, None) => (CHECK_WINDOW, false),
         };
-        match clock::now().since(reading.candidate.as_of) <= window {
+        match ask.arrived.since(reading.candidate.as_of) <= window {
             true => Worth::Answer,
             false => Worth::Nothing(Why::Denied { is_repeated }),
         }

@@ -228,13 +228,8 @@ impl Origin for Clerk {
     }
 
     fn standing(&self) -> OriginStanding {
-        let (is_breaker_open, may_be_asked) = {
-            let breaker = self.breaker();
-            (breaker.is_open(), breaker.may_admit(clock::now()))
-        };
         OriginStanding {
-            is_breaker_open,
-            may_be_asked,
+            is_breaker_open: self.breaker().is_open(),
             budget_factor: self.budget.factor(),
             is_budget_spent: self.budget.is_spent(),
             is_paused: self.budget.is_paused(),
