@@ -104,6 +104,8 @@ pub trait SharedTier: Send + Sync {
     fn begin<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Lease, SharedError>>;
     /// Lands a reading under its lease. `keep` bounds its life beyond what the TTL does.
     fn land<'a>(&'a self, lease: Lease, list: &'a List, keep: Option<Duration>) -> BoxFuture<'a, Result<Landed, SharedError>>;
+    /// Gives a lease back under which nothing will be landed. Not heard: it expires by itself.
+    fn release<'a>(&'a self, lease: Lease) -> BoxFuture<'a, ()>;
     /// Voids values and leases of users, unconditionally. Done again on any doubt.
     fn invalidate<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<(), SharedError>>;
     /// Whether the last exchanges worked; for readiness.

@@ -23,7 +23,7 @@ use super::flight::{Flown, Reading};
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};
-use crate::ports::{Landed, OriginAnswer, OriginError, Priority};
+use crate::ports::{Landed, Lease, OriginAnswer, OriginError, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
 use crate::protocol::freshness::Candidate;
 
@@ -42,6 +42,7 @@ impl Cache {
             Ok(answer) => answer,
             Err(error) => {
                 self.complain(&error);
+                self.give_back(lease).await;
                 return Flown::Failed(error);
             }
         };
@@ -60,6 +61,13 @@ impl Cache {
         }
 
         let keep = outranked.lacks_expected.then_some(KEPT_WITHOUT_EXPECTED);
+        let lease = match &reading.content {
+            Content::List(_) => lease,
+            Content::Unknown => {
+                self.give_back(lease).await;
+                None
+            }
+        };
         if let (Some(shared), Some(lease), Content::List(list)) = (&cache.parts.shared, lease, &reading.content) {
             match shared.land(lease, list, keep).await {
                 Ok(Landed::Landed) => {}
@@ -86,6 +94,13 @@ impl Cache {
     fn complain(&self, error: &OriginError) {
         if self.inner.complaints.is_due(clock::now()) {
             warn!(error = %error, "the origin could not be asked");
+        }
+    }
+
+    /// Leaves nothing in Redis of a user of whom nothing is landed: strangers would fill it at the pace of requests.
+    async fn give_back(&self, lease: Option<Lease>) {
+        if let (Some(shared), Some(lease)) = (&self.inner.parts.shared, lease) {
+            shared.release(lease).await;
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Guard {
     pub as_of: Option<u64>,
     /// Digest of the value.
     pub digest: Option<String>,
+    /// Fills begun under the lease and not given back; those that landed are among them.
+    pub begun: u32,
 }
 
 /// How landing a reading ended.
@@ -30,7 +32,19 @@ pub enum Landed {
 impl Guard {
     /// Answers the lease that is good now, making one of `fresh` if there is none.
     pub fn begin(&mut self, fresh: &str) -> String {
+        self.begun += 1;
         self.lease.get_or_insert_with(|| fresh.to_owned()).clone()
+    }
+
+    /// A fill gives its lease back: nothing will be landed under it. When nobody else holds it and there is no value to stand
+    /// beside, the guard goes: nothing is left of a user nobody knows, and a missing guard refuses.
+    pub fn release(&mut self, lease: &str) {
+        if self.lease.as_deref() == Some(lease) {
+            self.begun = self.begun.saturating_sub(1);
+            if self.begun == 0 && self.as_of.is_none() {
+                *self = Self::default();
+            }
+        }
     }
 
     /// Whether a reading with this lease and as-of may land.
@@ -56,7 +70,7 @@ impl Guard {
 
     /// A change passes: unconditional. The new lease empties the guard.
     pub fn invalidate(&mut self, fresh: &str) {
-        *self = Guard { lease: Some(fresh.to_owned()), as_of: None, digest: None };
+        *self = Guard { lease: Some(fresh.to_owned()), ..Guard::default() };
     }
 }
 
@@ -81,6 +95,23 @@ mod tests {
         let lease = lost.begin("a");
         lost = Guard::default();
         assert_eq!(lost.land(&lease, 1, "d"), Landed::RefusedLease);
+    }
+
+    #[test]
+    fn a_lease_given_back_leaves_nothing_unless_somebody_needs_it() {
+        let mut guard = Guard::default();
+        let lease = guard.begin("a");
+        guard.begin("b");
+        guard.release(&lease);
+        assert_eq!(guard.land(&lease, 1, "d"), Landed::Landed, "the other one still may");
+        guard.release(&lease);
+        assert_eq!(guard.as_of, Some(1), "a value's guard stays");
+        guard.invalidate("c");
+        guard.release(&lease);
+        assert_eq!(guard.lease.as_deref(), Some("c"), "a void lease gives nothing back");
+        guard.begin("d");
+        guard.release("c");
+        assert_eq!(guard, Guard::default());
     }
 
     #[test]

@@ -26,6 +26,8 @@ scripts! {
     BEGIN = "scripts/begin.lua";
     /// Lands a reading.
     LAND = "scripts/land.lua";
+    /// Gives a lease back.
+    RELEASE = "scripts/release.lua";
     /// A change of a user passes.
     INVALIDATE = "scripts/invalidate.lua";
     /// Adds a change to the stream.

@@ -134,6 +134,14 @@ impl RedisShared {
         }
     }
 
+    async fn release(&self, lease: Lease) {
+        let mut call = scripts::RELEASE.on(&[&self.keys.guard(&lease.user)]);
+        call.arg(&*lease.token);
+        if let Err(error) = one(&self.values, call, ANSWER_TIME_MAX).await {
+            debug!(%error, "a lease is left to expire");
+        }
+    }
+
     /// Whole batches are done again on any doubt: voiding twice voids once (I3).
     async fn invalidate(&self, users: &[UserId]) -> Result<(), SharedError> {
         for batch in users.chunks(BATCH_MAX) {
@@ -168,6 +176,10 @@ impl SharedTier for RedisShared {
 
     fn land<'a>(&'a self, lease: Lease, list: &'a List, keep: Option<Duration>) -> BoxFuture<'a, Result<Landed, SharedError>> {
         self.land(lease, list, keep).boxed()
+    }
+
+    fn release<'a>(&'a self, lease: Lease) -> BoxFuture<'a, ()> {
+        self.release(lease).boxed()
     }
 
     fn invalidate<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<(), SharedError>> {

@@ -1,5 +1,6 @@
 //! Capabilities end to end, one file each: the real binary and real servers.
 
+mod bounded;
 mod change_stream;
 mod commands;
 mod contract_checks;
@@ -14,10 +15,12 @@ mod interleavings;
 mod origin;
 mod readme;
 mod reads;
+mod redis_away;
 mod replay;
 mod rooms;
 mod shared_tier;
 mod signatures;
+mod three_nodes;
 mod webhook_abuse;
 mod webhook_refusals;
 mod webhooks;

@@ -104,6 +104,11 @@ async fn the_scripts_equal_the_protocol() {
                     model.invalidate(&server.query(&["HGET", &guard_key, "lease"]));
                     assert!(get(&node.shared, &user).await.is_none(), "{told}");
                 }
+                7 if !leases.is_empty() && random.below(4) > 0 => {
+                    let lease = leases.swap_remove(random.below(leases.len()));
+                    model.release(&lease.token);
+                    node.shared.release(lease).await;
+                }
                 7 if random.below(4) == 0 => {
                     server.query(&["DEL", &guard_key]);
                     model = Guard::default();
@@ -116,10 +121,16 @@ async fn the_scripts_equal_the_protocol() {
 }
 
 fn guard(server: &RedisServer, key: &str) -> Guard {
-    let fields = server.query(&["HMGET", key, "lease", "as_of", "digest"]);
+    let fields = server.query(&["HMGET", key, "lease", "as_of", "digest", "begun"]);
     let mut fields = fields.split('\n').map(|field| (!field.is_empty()).then(|| field.to_owned()));
     let mut field = || fields.next().flatten();
-    Guard { lease: field(), as_of: field().map(|as_of| as_of.parse().expect("microseconds")), digest: field() }
+    let as_number = |field: String| field.parse().expect("a number");
+    Guard {
+        lease: field(),
+        as_of: field().map(as_number),
+        digest: field(),
+        begun: field().map_or(0, |begun| as_number(begun) as u32),
+    }
 }
 
 /// Numbers that are the same in every run.

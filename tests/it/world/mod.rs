@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod asking;
+pub mod dice;
+pub mod history;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;

@@ -11,7 +11,7 @@ use rollcall::dev::{Options, StandIn, World as ClerkWorld};
 
 use super::answer::Answer;
 use super::redis_server::RedisServer;
-use super::service::READ_KEY;
+use super::service::{ADMIN_KEY, READ_KEY};
 use super::shell::{Ran, Shell};
 use super::wait::until;
 
@@ -19,31 +19,36 @@ use super::wait::until;
 pub struct Rollcall {
     pub clerk: StandIn,
     pub redis: RedisServer,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
+    pub url: String,
     shell: Shell,
     serve: Child,
-    url: String,
 }
 
 impl Rollcall {
     /// Starts Clerk's small world, a Redis and the binary; it is ready.
     pub async fn serve() -> Self {
-        let clerk = StandIn::start(Options { world: ClerkWorld::small(), ..Options::default() }).await.expect("Clerk starts");
+        Self::serve_with(ClerkWorld::small(), &[]).await
+    }
+
+    /// The same with another world, and with more settings, by variable.
+    pub async fn serve_with(world: ClerkWorld, settings: &[(&str, &str)]) -> Self {
+        let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
         let redis = RedisServer::start();
-        let digest = digest::digest(&digest::SHA256, READ_KEY.as_bytes());
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let keys = format!("test:read:{},operator:admin:{}", hex_digest(READ_KEY), hex_digest(ADMIN_KEY));
         let shell = Shell::new()
             .set("CLERK_SECRET_KEY", clerk.secret_key())
             .set("CLERK_API_URL", &clerk.url())
             .set("CLERK_WEBHOOK_SIGNING_SECRET", &clerk.sender().secret())
             .set("REDIS_URL", &redis.url())
-            .set("ROLLCALL_API_KEYS", &format!("test:read:{hex}"))
+            .set("ROLLCALL_API_KEYS", &keys)
             .set("ROLLCALL_ORIGIN_RATE", "100000")
             .set("ROLLCALL_LISTEN", "127.0.0.1:0");
+        let shell = settings.iter().fold(shell, |shell, (variable, value)| shell.set(variable, value));
         let mut serve = shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let address = listening(&mut serve);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let rollcall = Self { clerk, redis, http, shell, serve, url: format!("http://{address}") };
+        let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve };
         until("the binary is ready", async || {
             let answer = rollcall.get("/readyz", &[]).await.ok()?;
             (answer.json()["status"] == "ready").then_some(())
@@ -70,6 +75,21 @@ impl Rollcall {
         self.get(&format!("/v1/users/{user}/orgs/{organization}"), &[]).await
     }
 
+    /// One of its metrics, one without labels.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let request = self.http.get(format!("{}/metrics", self.url)).bearer_auth(ADMIN_KEY);
+        let text = request.send().await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.unwrap_or_else(|| panic!("no {name} in {text}")).parse()?)
+    }
+
+    /// Bytes of its memory that are resident.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.serve.id())).expect("it runs");
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        size.expect("a size in kB").parse::<u64>().expect("a number") << 10
+    }
+
     /// Runs another verb of the binary with the same configuration.
     pub fn run(&self, words: &[&str]) -> Ran {
         tokio::task::block_in_place(|| self.shell.run(words))
@@ -82,6 +102,11 @@ impl Drop for Rollcall {
         let _ = self.serve.kill();
         let _ = self.serve.wait();
     }
+}
+
+fn hex_digest(key: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The address in its log. Somebody must go on reading the log, or the binary would stop at a full pipe.
