@@ -1,6 +1,6 @@
 //! How fresh an answer must be, in HTTP's own words: what a caller may demand, forbid and consent to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::answer::Answer;
 use crate::world::service::{Deployment, Setup, World, run_on_both, run_on_both_at_once, run_test};
@@ -245,6 +245,21 @@ async fn alone_the_smallest_lag_is_kept() {
         let answer = world.ask_with(0, "/v1/users/user_ada/orgs", &[("rollcall-max-lag", "0")]).await?;
         answer.came("hit; detail=local");
         assert_eq!(answer.number("rollcall-lag"), 0);
+        Ok(())
+    })
+    .await;
+}
+
+/// Nobody asks meanwhile, so nothing is refreshed in time either.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_reading_past_its_ttl_is_read_anew() {
+    let setup = || Setup::living(Duration::from_secs(1), Duration::from_secs(30));
+    run_on_both_at_once(setup, async |world: &mut World| {
+        world.list("user_ada").await?;
+        let read = Instant::now();
+        until("the TTL to pass", async || (read.elapsed() > Duration::from_millis(1_050)).then_some(())).await;
+        world.list_under("only-if-cached", "user_ada").await?.is_problem(504, "not-cached");
+        world.list("user_ada").await?.came("fwd=miss; stored");
         Ok(())
     })
     .await;

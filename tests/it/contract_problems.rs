@@ -146,7 +146,11 @@ async fn a_key_may_do_what_its_scope_says() {
 async fn of_several_wrongs_the_first_in_order_is_told() {
     run_on_both(Setup::default, async |world: &mut World| {
         world.clerk.faults().add(rollcall::dev::Rule::always(rollcall::dev::Act::Hang).of_user("user_none"));
-        let without_key = world.request("GET", "/v1/users/a.b/orgs").header("cache-control", "max-age=x");
+        for malformed in ["/v1/users/a.b/orgs", "/v1/users/user_ada/orgs/org_a.b", "/v1/users/user_ada/orgs/acme?role="] {
+            let without_key = world.request("GET", malformed).header("cache-control", "max-age=x");
+            world.send(without_key).await?.is_problem(401, "caller-unknown");
+        }
+        let without_key = world.request("POST", "/v1/checks").header("cache-control", "max-age=x").body("{");
         world.send(without_key).await?.is_problem(401, "caller-unknown");
         let with_too_little = world.request("DELETE", "/v1/users/a.b/orgs").bearer_auth(READ_KEY);
         world.send(with_too_little).await?.is_problem(403, "scope-missing");
