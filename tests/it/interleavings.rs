@@ -7,9 +7,11 @@
 use std::time::{Duration, Instant};
 
 use rollcall::dev::{Act, Faults, Rule};
+use serde_json::json;
 
+use crate::world::answer::Answer;
 use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
-use crate::world::service::{Deployment, Setup, World, run_on_both, run_test};
+use crate::world::service::{Deployment, READ_KEY, Setup, World, run_on_both, run_test};
 use crate::world::wait::{until, until_eq};
 
 const ADA: &str = "user_ada";
@@ -357,6 +359,25 @@ async fn i11_the_flight_of_a_client_that_hung_up_lands() {
         slow.release();
         world.until_under_way(0, 0).await;
         assert_eq!(world.list(ADA).await?.slugs().len(), 12);
+        assert_eq!(world.clerk.calls().of_user(ADA), 1);
+        Ok(())
+    })
+    .await;
+}
+
+/// A batch gives up after two seconds, and drops what it waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_the_flight_of_a_batch_that_gave_up_lands() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let slow = world.clerk.hold_next_answer_about(ADA);
+        let checks = json!({"checks": [{"userId": ADA, "org": WORKS}]});
+        let batch = world.http.post(format!("{}/v1/checks", world.nodes[0].url())).bearer_auth(READ_KEY).json(&checks);
+        let answer = Answer::of(batch.send().await?).await?.json();
+        assert_eq!(answer["results"][0]["reason"], "unavailable");
+        assert!(slow.is_reached());
+        slow.release();
+        until("the landing", async || (world.metric_of(0, "rollcall_local_users", "").await == 1.0).then_some(())).await;
+        assert_eq!(world.list(ADA).await?.header("cache-status"), "rollcall; hit; detail=local");
         assert_eq!(world.clerk.calls().of_user(ADA), 1);
         Ok(())
     })

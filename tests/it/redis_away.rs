@@ -153,6 +153,24 @@ async fn a_redis_that_stands_still_costs_no_answer_and_no_revocation() {
     .await;
 }
 
+/// The same with an eviction: no remembered fact could mend the old value.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_an_eviction_that_was_not_confirmed_holds_here_whatever_redis_brings_back() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.list(ADA).await?;
+        let (value, guard) = (world.redis().query(&["GET", VALUE]), world.redis().query(&["HGETALL", GUARD]));
+        world.change(|clerk| clerk.revoke(ADA, WORKS));
+        world.redis().pause();
+        world.evict_at(0, ADA).await?.could_not_find_out("shared-unavailable");
+        world.redis().resume();
+        world.until_all_ready().await;
+        bring_back(world.redis(), &value, &guard);
+        assert_eq!(world.list(ADA).await?.slugs().len(), 11);
+        Ok(())
+    })
+    .await;
+}
+
 /// The snapshot is from before a revocation that was acknowledged: value, guard and stream know nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_an_old_snapshot_of_redis_does_not_bring_back_a_revoked_member() {

@@ -4,11 +4,12 @@
 //!
 //! Two seeds, unless `ROLLCALL_TEST_SEEDS` names others: `ROLLCALL_TEST_SEEDS=3,4,5 cargo test --test it three_nodes`.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rollcall::dev::{AsOf, Done, Message, NewOrganization, NewUser, Sender, World as ClerkWorld, WorldHandle};
+use rollcall::dev::{AsOf, Done, Faults, Message, NewOrganization, NewUser, Sender, World as ClerkWorld, WorldHandle};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -25,6 +26,8 @@ const CHANGES: usize = 2_000;
 /// At most so many changes a second, and so many reads a second of each of the six readers.
 const CHANGES_PER_SECOND: u64 = 400;
 const READS_PER_SECOND: u64 = 80;
+/// Changes that readers ask about more than about others.
+const LATEST: usize = 20;
 const ROLES: [&str; 3] = ["org:admin", "org:member", "org:billing_manager"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,8 +43,11 @@ async fn run(seed: u64) {
     let mut setup = Setup { clerk: crowd(&mut dice), ..Setup::default() };
     setup.bounds.staleness = Duration::from_millis(*dice.pick(&[1_000, 500, 250]));
     setup.bounds.ttl = Duration::from_secs(*dice.pick(&[300, 3]));
-    println!("seed {seed}: a bound of {:?}, a TTL of {:?}", setup.bounds.staleness, setup.bounds.ttl);
+    let latency_ms = *dice.pick(&[0, 5, 25]);
+    let (bound, ttl) = (setup.bounds.staleness, setup.bounds.ttl);
+    println!("seed {seed}: a bound of {bound:?}, a TTL of {ttl:?}, an origin that takes {latency_ms} ms");
     run_test(Deployment::Redis(3), setup, async |world: &mut World| {
+        world.clerk.faults().set(Faults { latency_ms, ..Faults::default() });
         let street = Arc::new(Street::of(world));
         let began = Instant::now();
         let readers: Vec<_> = (0..6).map(|n| tokio::spawn(street.clone().read(n % 3, dice.fork()))).collect();
@@ -100,8 +106,11 @@ struct Street {
     http: reqwest::Client,
     nodes: Vec<String>,
     users: Vec<String>,
-    /// The living ones. Locked before the world, and the world before the history; none over an await.
+    /// The living ones. Locked before the world, the world before the history, the history before the last changes; none over
+    /// an await.
     organizations: Mutex<Vec<String>>,
+    /// Who was changed where, the last few times.
+    latest: Mutex<VecDeque<(String, String)>>,
     history: Mutex<History>,
     is_over: AtomicBool,
 }
@@ -118,9 +127,14 @@ impl Street {
             nodes: world.nodes.iter().map(|node| node.url()).collect(),
             users,
             organizations: Mutex::new(organizations),
+            latest: Mutex::default(),
             history: Mutex::new(history),
             is_over: AtomicBool::new(false),
         }
+    }
+
+    fn latest(&self) -> std::sync::MutexGuard<'_, VecDeque<(String, String)>> {
+        self.latest.lock().expect("unpoisoned")
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {
@@ -164,6 +178,9 @@ impl Street {
                 _ => change.join_or_leave(user, &id, dice),
             };
             if let Some(changed) = changed {
+                let mut latest = self.latest();
+                latest.push_front((user.clone(), id));
+                latest.truncate(LATEST);
                 return changed;
             }
         }
@@ -173,7 +190,7 @@ impl Street {
     async fn deliver(self: Arc<Self>, message: Message, event: Option<Event>, mut dice: Dice) {
         let times = if dice.chance(25) { 2 } else { 1 };
         for _ in 0..times {
-            let late_ms = if dice.chance(5) { dice.below(2_000) } else { dice.below(120) };
+            let late_ms = if dice.chance(10) { dice.below(3_000) } else { dice.below(120) };
             sleep(Duration::from_millis(late_ms as u64)).await;
             let endpoint = format!("{}/webhooks/clerk", dice.pick(&self.nodes));
             while !self.sender.deliver_now(&message, &endpoint).await.is_taken() {}
@@ -190,25 +207,27 @@ impl Street {
         let mut reads = Vec::new();
         while !self.is_over.load(Ordering::Relaxed) {
             pace.tick().await;
-            let user = dice.pick(&self.users).clone();
-            let about = self.something(&mut dice);
+            let (user, about) = self.something(&mut dice);
             let is_demanded = dice.chance(5);
             reads.push(self.ask(node, user, about, is_demanded).await?);
         }
         Ok(reads)
     }
 
-    fn something(&self, dice: &mut Dice) -> About {
-        let organizations = self.organizations.lock().expect("unpoisoned");
-        let id = dice.pick(&organizations).clone();
-        match dice.below(10) {
+    /// Half of the time it is about what has just changed.
+    fn something(&self, dice: &mut Dice) -> (String, About) {
+        let anything = (dice.pick(&self.users).clone(), dice.pick(&self.organizations.lock().expect("unpoisoned")).clone());
+        let latest = Some(self.latest()).filter(|latest| !latest.is_empty() && dice.chance(50));
+        let (user, id) = latest.map_or(anything, |latest| latest[dice.below(latest.len())].clone());
+        let about = match dice.below(10) {
             0..3 => About::List,
             3..8 => About::Id(id),
             _ => {
                 let slug = self.clerk.lock().organization(&id, AsOf::Now).and_then(|row| row.slug.clone());
                 slug.map_or(About::Id(id), About::Slug)
             }
-        }
+        };
+        (user, about)
     }
 
     async fn ask(&self, node: usize, user: String, about: About, is_demanded: bool) -> anyhow::Result<Read> {
