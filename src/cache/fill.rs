@@ -42,7 +42,7 @@ impl Cache {
             Ok(answer) => answer,
             Err(error) => {
                 self.complain(&error);
-                self.give_back(lease).await;
+                self.give_back(lease);
                 return Flown::Failed(error);
             }
         };
@@ -57,6 +57,7 @@ impl Cache {
         let reading = Reading { content, candidate };
         if overtaken.load(Ordering::Acquire) || outranked.is_void || is_doubted {
             cache.counts.refused("overtaken");
+            self.give_back(lease);
             return Flown::Overtaken(reading);
         }
 
@@ -64,7 +65,7 @@ impl Cache {
         let lease = match &reading.content {
             Content::List(_) => lease,
             Content::Unknown => {
-                self.give_back(lease).await;
+                self.give_back(lease);
                 None
             }
         };
@@ -98,9 +99,10 @@ impl Cache {
     }
 
     /// Leaves nothing in Redis of a user of whom nothing is landed: strangers would fill it at the pace of requests.
-    async fn give_back(&self, lease: Option<Lease>) {
-        if let (Some(shared), Some(lease)) = (&self.inner.parts.shared, lease) {
-            shared.release(lease).await;
+    /// Nobody waits for it.
+    fn give_back(&self, lease: Option<Lease>) {
+        if let (Some(shared), Some(lease)) = (self.inner.parts.shared.clone(), lease) {
+            self.io().spawn(async move { shared.release(lease).await });
         }
     }
 

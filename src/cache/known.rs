@@ -67,6 +67,19 @@ impl Cache {
         Some(Known { reading: reading(content, fence), reread_at, has_standing: true, entry })
     }
 
+    /// A reading found earlier, with the facts of now; none if a change of the user passed since, or history was lost.
+    pub(super) fn still(&self, user: &UserId, reading: Reading) -> Option<Reading> {
+        let (facts, as_of) = (&self.inner.facts, reading.candidate.as_of);
+        if !facts.may_trust(as_of) || facts.has_changed_since(user, as_of) {
+            return None;
+        }
+        let Content::List(list) = &reading.content else { return Some(reading) };
+        let mut memberships = list.memberships();
+        let outranked = self.apply_facts(user, as_of, &mut memberships);
+        let content = if outranked.is_corrected { Content::List(List::new(&memberships)) } else { reading.content };
+        (!outranked.is_void).then_some(Reading { content, ..reading })
+    }
+
     /// The shared value with the facts of now, promoted to the local tier.
     pub(super) async fn shared_reading(
         &self,

@@ -162,7 +162,8 @@ impl Local {
                     return false;
                 }
                 let old = &slot.get().1;
-                if old.as_of > entry.as_of && old.standing == entry.standing && old.generation == entry.generation {
+                let is_behind = entry.generation <= old.generation && entry.standing <= old.standing;
+                if old.as_of > entry.as_of && is_behind {
                     return true;
                 }
                 let old_bytes = old.bytes(user);

@@ -14,6 +14,7 @@ use super::{CHECK_WINDOW, Cache};
 use crate::clock;
 use crate::domain::Moment;
 use crate::protocol::denial::{Denied, REPEAT_AGE_MAX};
+use crate::protocol::facts::FACTS_WINDOW;
 use crate::protocol::freshness::{Candidate, Verdict, Wants};
 
 /// When to try again after the origin failed.
@@ -52,11 +53,12 @@ impl Cache {
 
         // The local entry once more: somebody may have filled it, or only its facts were behind.
         let known = self.known(&ask.user).filter(|known| known.has_standing);
+        let mut local = None;
         if let Some(known) = &known {
             *last = Some(known.reading.clone());
             match self.worth(ask, &known.reading, Some(&known.entry)) {
                 Worth::Answer if clock::now() <= known.reread_at => return Ok(answer(known.reading.clone(), Source::Local)),
-                Worth::Answer => {}
+                Worth::Answer => local = Some(known.reading.clone()),
                 Worth::Nothing(reason) => why = reason,
             }
         }
@@ -64,6 +66,10 @@ impl Cache {
         if let Some(shared) = self.inner.parts.shared.clone().filter(|_| !ask.wants.no_cache) {
             match self.shared_reading(&shared, &ask.user).await {
                 Ok(Some(reading)) => {
+                    // Redis may be too full to have taken what this node read later.
+                    if let Some(newer) = local.filter(|local| local.candidate.as_of > reading.candidate.as_of) {
+                        return Ok(answer(newer, Source::Local));
+                    }
                     match self.worth(ask, &reading, known.as_ref().map(|known| &*known.entry)) {
                         Worth::Answer => return Ok(answer(reading, Source::Shared)),
                         Worth::Nothing(reason) => why = reason,
@@ -146,7 +152,13 @@ impl Cache {
         }
         let now = clock::now();
         let known = self.known(&ask.user).map(|known| known.reading);
+        // What was read before may have been overtaken while the origin was waited for.
+        let last = last.and_then(|last| self.still(&ask.user, last));
         let Some(reading) = known.or(last) else { return Err(error) };
+        if now.since(reading.candidate.as_of) > FACTS_WINDOW {
+            // What outranks it may be forgotten.
+            return Err(error);
+        }
         let bounds = &self.inner.parts.bounds;
         let denied = reading.content.denies(&ask.question);
         let is_budget_spent = matches!(error, ReadError::RateLimited { .. } | ReadError::AllowanceSpent);

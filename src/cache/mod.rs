@@ -2,8 +2,8 @@
 //! I10–I13.
 //!
 //! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
-//! comes after it; `flight` one origin read and who waits for it; `fill` what such a read does. The stream's reader and
-//! the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
+//! comes after it; `known` the readings at hand; `asking` how the origin is asked; `flight` one origin read and who waits
+//! for it; `fill` what such a read does. The stream's reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
 
 mod answer;
 mod asking;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::breaker::Health;
 use super::client::Clerk;
 use super::exchange::{self, ExchangeError, Reply};
 use super::wire::Jwks;
@@ -37,8 +36,11 @@ impl Clerk {
     /// would never learn that the origin is back.
     pub async fn look_again(&self) {
         if self.is_probe_left_to_us() {
-            let health = self.key_set().await.map_or_else(|error| error.health(), |_| Health::Answered);
-            self.note(health);
+            match self.key_set().await {
+                // The key set is well, which says little of the rest: the next read finds out.
+                Ok(_) => self.breaker().half_close(),
+                Err(error) => self.note(error.health()),
+            }
         }
     }
 

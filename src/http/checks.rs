@@ -70,8 +70,8 @@ async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpRes
     Ok(respond(call, &checks, &answers, now))
 }
 
-/// What was fetched, by question: the same question twice is read once.
-type Known = HashMap<(UserId, OrganizationRef), Answer>;
+/// What was fetched, by question: the same question twice is read once. None: it could not be found out.
+type Known = HashMap<(UserId, OrganizationRef), Option<Answer>>;
 
 /// What holds for all items.
 struct Batch<'a> {
@@ -89,7 +89,7 @@ impl Batch<'_> {
             return false;
         }
         let mut asked = HashSet::new();
-        let missing = checks.iter().filter(|check| self.answer(check, known, now).is_none() && asked.insert(check.key()));
+        let missing = checks.iter().filter(|check| self.is_missing(check, known, now) && asked.insert(check.key()));
         let reads: Vec<_> = missing
             .map(|check| {
                 let ask = Ask {
@@ -103,21 +103,33 @@ impl Batch<'_> {
                 };
                 let reader = cache.clone();
                 let read = cache.io().spawn(async move { reader.read(ask).await });
-                async move { Some((check.key(), read.await.ok()?.ok()?)) }
+                async move { (check.key(), read.await.ok().and_then(Result::ok)) }
             })
             .collect();
         if reads.is_empty() {
             return false;
         }
-        known.extend(join_all(reads).await.into_iter().flatten());
+        known.extend(join_all(reads).await);
         true
+    }
+
+    /// Whether an item is to be asked for: nothing answers it, and it was not asked for in vain.
+    fn is_missing(&self, check: &Check, known: &Known, now: Moment) -> bool {
+        let (cache, question) = (&self.call.state.cache, check.question());
+        let is_known = match known.get(&check.key()) {
+            Some(Some(fetched)) => self.is_still_good(fetched, &question, now),
+            Some(None) => true,
+            None => false,
+        };
+        !is_known && !cache.has(&check.user, &question, self.wants, self.call.arrived, now)
     }
 
     /// The answer of this process at `now`, else the one fetched, if it may still be decided by.
     fn answer(&self, check: &Check, known: &Known, now: Moment) -> Option<Answer> {
         let (cache, question) = (&self.call.state.cache, check.question());
         let hit = cache.hit(&check.user, &question, self.wants, self.call.arrived, now);
-        hit.or_else(|| known.get(&check.key()).filter(|fetched| self.is_still_good(fetched, &question, now)).cloned())
+        let fetched = || known.get(&check.key()).and_then(Option::as_ref);
+        hit.or_else(|| fetched().filter(|fetched| self.is_still_good(fetched, &question, now)).cloned())
     }
 
     /// The bound is one at the moment of decision (I6), also for what was labelled when it was fetched.

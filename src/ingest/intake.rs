@@ -54,6 +54,8 @@ pub struct Intake {
     instance: Mutex<Option<String>>,
     /// Keeps strangers from filling the log.
     complaints: clock::Pace,
+    /// Of its own: only the sender's own deliveries get that far, and no stranger may hide what they tell.
+    clock_complaints: clock::Pace,
     /// Milliseconds since the Unix epoch; 0: none yet.
     last_verified_ms: AtomicI64,
     deliveries: Family<Labels, Counter>,
@@ -72,6 +74,7 @@ impl Intake {
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             instance: Mutex::default(),
             complaints: clock::Pace::new(Duration::from_secs(1)),
+            clock_complaints: clock::Pace::new(Duration::from_secs(1)),
             last_verified_ms: AtomicI64::new(0),
             deliveries: Family::default(),
             seconds: Histogram::new(buckets),
@@ -91,7 +94,11 @@ impl Intake {
 
     /// Counts a delivery that is refused, and says so: at most once a second, because anybody can send one.
     pub fn refuse(&self, error: VerifyError) -> VerifyError {
-        if self.complaints.is_due(clock::now()) {
+        let pace = match &error {
+            VerifyError::TooOld { .. } => &self.clock_complaints,
+            VerifyError::SignatureInvalid | VerifyError::Malformed { .. } => &self.complaints,
+        };
+        if pace.is_due(clock::now()) {
             match &error {
                 // The signature is right, so it is the sender's: our clock is off, or somebody repeats old deliveries.
                 VerifyError::TooOld { by, is_ahead } => {
