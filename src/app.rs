@@ -79,11 +79,15 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     });
     let applier = Arc::new(Applier::new(cache.clone(), shared.tier.clone(), shared.stream.clone()));
     let secrets = Secrets::parse(&config.webhook_secrets).context("CLERK_WEBHOOK_SIGNING_SECRET")?;
+    for number in secrets.short() {
+        warn!(secret = number, "a webhook secret is short: 24 bytes are usual");
+    }
     let intake = Arc::new(Intake::new(secrets, applier.clone()));
     cache.register(&mut registry);
     intake.register(&mut registry);
 
-    let background = vec![io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone()))];
+    let tending = io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone()));
+    let background = vec![tending, io.spawn(look_again(clerk.clone()))];
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
     }
@@ -166,5 +170,14 @@ async fn tend(cache: Cache, clerk: Arc<Clerk>, redis: Option<Arc<Redis>>) {
         tick.tick().await;
         cache.tend();
         clerk.set_nodes(redis.as_ref().map_or(1, |redis| redis.nodes()));
+    }
+}
+
+/// Once a second: whether an origin that failed is back, if nobody's read finds out.
+async fn look_again(clerk: Arc<Clerk>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        clerk.look_again().await;
     }
 }

@@ -28,6 +28,8 @@ pub struct Ask {
     pub wants: Wants,
     /// When the request arrived.
     pub arrived: Moment,
+    /// When it must be answered, be it with "could not find out".
+    pub deadline: Moment,
     /// Origin reads that the batch it belongs to may still start; none: no such limit.
     pub allowance: Option<Arc<AtomicUsize>>,
 }
@@ -85,6 +87,9 @@ pub enum ReadError {
         /// When asking again has a chance.
         retry_after: Duration,
     },
+    /// The batch has started as many origin reads as it may.
+    #[error("the batch may ask the origin no more")]
+    AllowanceSpent,
     /// The origin could not be asked.
     #[error("the origin is unavailable")]
     OriginUnavailable {

@@ -95,6 +95,7 @@ impl Counts {
                 (tier_of(answer.source), if matches!(answer.content, Content::Unknown) { "user-unknown" } else { "answered" })
             }
             Err(ReadError::NotCached) => ("none", "not-cached"),
+            Err(ReadError::AllowanceSpent) => ("none", "allowance-spent"),
             Err(ReadError::RateLimited { .. }) => ("none", "rate-limited"),
             Err(ReadError::OriginUnavailable { .. }) => ("none", "origin-unavailable"),
         };

@@ -43,7 +43,7 @@ struct Memory {
     memberships: Map<MembershipId, MembershipFact>,
     organizations: Map<OrganizationId, OrganizationFact>,
     users: Map<UserId, UserFact>,
-    /// In the order of arrival, each key as often as it was merged; only the last counts.
+    /// Each key once, by when it was first or last looked at; a key merged since goes to the back instead of out.
     order: VecDeque<(Moment, Key)>,
     /// Readings begun before this may have been outranked by a fact that is gone.
     floor: Moment,
@@ -148,27 +148,21 @@ impl Facts {
 
 impl Memory {
     fn merge(&mut self, fact: Fact, at: Moment) {
-        let key = match fact {
+        let new = match fact {
             Fact::Membership(id, fact) => {
-                let slot = self.memberships.entry(id.clone()).or_default();
-                slot.0 = slot.0.max(at);
-                slot.1.merge(fact);
-                Key::Membership(id)
+                let key = || Key::Membership(id.clone());
+                merged(&mut self.memberships, &id, at, |known| known.merge(fact)).then(key)
             }
             Fact::Organization(id, fact) => {
-                let slot = self.organizations.entry(id.clone()).or_default();
-                slot.0 = slot.0.max(at);
-                slot.1.merge(fact);
-                Key::Organization(id)
+                let key = || Key::Organization(id.clone());
+                merged(&mut self.organizations, &id, at, |known| known.merge(fact)).then(key)
             }
             Fact::User(id, fact) => {
-                let slot = self.users.entry(id.clone()).or_default();
-                slot.0 = slot.0.max(at);
-                slot.1.merge(fact);
-                Key::User(id)
+                let key = || Key::User(id.clone());
+                merged(&mut self.users, &id, at, |known| known.merge(fact)).then(key)
             }
         };
-        self.order.push_back((at, key));
+        self.order.extend(new.map(|key| (at, key)));
     }
 
     /// Drops what is past the window, and what is too much; answers how many were too much.
@@ -180,24 +174,40 @@ impl Memory {
                 break;
             }
             let (at, key) = self.order.pop_front().expect("the front was just seen");
-            let is_gone = match &key {
+            let heard_again = match &key {
                 Key::Membership(id) => forget(&mut self.memberships, id, at),
                 Key::Organization(id) => forget(&mut self.organizations, id, at),
                 Key::User(id) => forget(&mut self.users, id, at),
             };
-            if is_gone && !is_old {
-                self.floor = self.floor.max(at);
-                lost += 1;
+            match heard_again {
+                Some(last) => self.order.push_back((last, key)),
+                None if is_old => {}
+                None => {
+                    self.floor = self.floor.max(at);
+                    lost += 1;
+                }
             }
         }
         lost
     }
 }
 
-/// Removes a fact unless it was merged again later.
-fn forget<K: Eq + Hash, V>(map: &mut Map<K, V>, key: &K, at: Moment) -> bool {
-    let is_last = map.get(key).is_some_and(|(last, _)| *last <= at);
-    is_last && map.remove(key).is_some()
+/// Merges into the fact under this key; true when the key is new.
+fn merged<K: Clone + Eq + Hash, V: Default>(map: &mut Map<K, V>, key: &K, at: Moment, merge: impl FnOnce(&mut V)) -> bool {
+    let is_new = !map.contains_key(key);
+    let slot = map.entry(key.clone()).or_default();
+    slot.0 = slot.0.max(at);
+    merge(&mut slot.1);
+    is_new
+}
+
+/// Removes a fact, unless it was heard again after `at`: then answers when.
+fn forget<K: Eq + Hash, V>(map: &mut Map<K, V>, key: &K, at: Moment) -> Option<Moment> {
+    let heard_again = map.get(key).map(|(last, _)| *last).filter(|last| *last > at);
+    if heard_again.is_none() {
+        map.remove(key);
+    }
+    heard_again
 }
 
 impl Remembered for Memory {

@@ -15,13 +15,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing::warn;
+
 use super::Cache;
 use super::answer::Content;
 use super::flight::{Flown, Reading};
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};
-use crate::ports::{Landed, Lease, OriginAnswer, Priority};
+use crate::ports::{Landed, Lease, OriginAnswer, OriginError, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
 use crate::protocol::freshness::Candidate;
 
@@ -39,7 +41,8 @@ impl Cache {
         let answer = match cache.parts.origin.read(&user, priority).await {
             Ok(answer) => answer,
             Err(error) => {
-                self.give_back(lease).await;
+                self.complain(&error);
+                self.give_back(lease);
                 return Flown::Failed(error);
             }
         };
@@ -54,6 +57,7 @@ impl Cache {
         let reading = Reading { content, candidate };
         if overtaken.load(Ordering::Acquire) || outranked.is_void || is_doubted {
             cache.counts.refused("overtaken");
+            self.give_back(lease);
             return Flown::Overtaken(reading);
         }
 
@@ -61,7 +65,7 @@ impl Cache {
         let lease = match &reading.content {
             Content::List(_) => lease,
             Content::Unknown => {
-                self.give_back(lease).await;
+                self.give_back(lease);
                 None
             }
         };
@@ -82,14 +86,23 @@ impl Cache {
             }
         }
         let reread_at = self.reread_at(clock::now(), keep);
-        cache.local.land(&user, stripe, Entry::new(reading.content.clone(), begun, reread_at, generation, standing));
+        let entry = self.entry(reading.content.clone(), begun, reread_at, keep.is_some(), (generation, standing));
+        cache.local.land(&user, stripe, entry);
         Flown::Landed(reading)
     }
 
+    /// Says why the origin could not be asked, at most once a second: an outage fails every flight.
+    fn complain(&self, error: &OriginError) {
+        if self.inner.complaints.is_due(clock::now()) {
+            warn!(error = %error, "the origin could not be asked");
+        }
+    }
+
     /// Leaves nothing in Redis of a user of whom nothing is landed: strangers would fill it at the pace of requests.
-    async fn give_back(&self, lease: Option<Lease>) {
-        if let (Some(shared), Some(lease)) = (&self.inner.parts.shared, lease) {
-            shared.release(lease).await;
+    /// Nobody waits for it.
+    fn give_back(&self, lease: Option<Lease>) {
+        if let (Some(shared), Some(lease)) = (self.inner.parts.shared.clone(), lease) {
+            self.io().spawn(async move { shared.release(lease).await });
         }
     }
 
@@ -110,6 +123,20 @@ impl Cache {
             self.inner.counts.corrected.inc();
         }
         outranked
+    }
+
+    /// An entry for the local tier. The counters are those from before the facts were applied.
+    pub(super) fn entry(
+        &self,
+        content: Content,
+        as_of: Moment,
+        reread_at: Moment,
+        is_brief: bool,
+        counters: (u64, u64),
+    ) -> Entry {
+        let (generation, standing) = counters;
+        let refresh_at = as_of + self.inner.parts.bounds.refresh_age();
+        Entry { generation, standing, is_brief, ..Entry::new(content, as_of, reread_at, refresh_at) }
     }
 
     /// Until when an entry landed at `now` is used without looking at the shared tier again.

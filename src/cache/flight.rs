@@ -112,6 +112,11 @@ impl Flights {
         }
     }
 
+    /// The flight of the user, if it began late enough.
+    pub fn joinable(&self, user: &UserId, not_before: Moment) -> Option<Flight> {
+        self.map.get(user).filter(|flight| flight.begun >= not_before).map(|flight| flight.clone())
+    }
+
     /// A change of the user passes: its flight lands nowhere and can no longer be joined.
     pub fn overtake(&self, user: &UserId) {
         if let Some((_, flight)) = self.map.remove(user) {
@@ -216,5 +221,28 @@ mod tests {
         assert!(flights.is_under_way(&user()));
         keep.send(()).expect("it waits");
         assert!(matches!(new.landing().await, Flown::Landed(_)));
+    }
+
+    #[tokio::test]
+    async fn everybody_overtaken_is_each_of_them() {
+        let flights = Flights::default();
+        let (release, held) = tokio::sync::watch::channel(());
+        let begin = |name: &str| {
+            let mut held = held.clone();
+            let user = UserId::parse(name).expect("id");
+            let boarding = flights.board(&user, Moment::ZERO, &Handle::current(), |_, overtaken| async move {
+                held.changed().await.expect("it is released");
+                assert!(overtaken.load(Ordering::Acquire));
+                reading()
+            });
+            (user, led(boarding))
+        };
+        let begun = ["user_1", "user_2"].map(begin);
+        flights.overtake_all();
+        release.send_replace(());
+        for (user, flight) in begun {
+            assert!(!flights.is_under_way(&user));
+            assert!(matches!(flight.landing().await, Flown::Landed(_)));
+        }
     }
 }

@@ -51,8 +51,10 @@ pub struct Entry {
     pub standing: u64,
     /// Hit since the queue last looked.
     pub visited: AtomicBool,
-    /// A background refresh was asked for.
-    pub is_refreshing: AtomicBool,
+    /// From here on, in microseconds, a hit asks for a background refresh.
+    pub refresh_at: AtomicU64,
+    /// It lacks a membership that was announced: past `reread_at` it is no answer at all.
+    pub is_brief: bool,
     /// Refusals given from this user's readings. Guards itself only; never held over anything.
     pub denials: Mutex<Denials>,
 }
@@ -82,27 +84,28 @@ pub struct Local {
 
 impl Entry {
     /// An entry of the given content, with nothing refused yet.
-    pub fn new(content: Content, as_of: Moment, reread_at: Moment, generation: u64, standing: u64) -> Self {
+    pub fn new(content: Content, as_of: Moment, reread_at: Moment, refresh_at: Moment) -> Self {
         Self {
             content,
             as_of,
             reread_at,
-            generation,
-            standing,
+            generation: 0,
+            standing: 0,
             visited: AtomicBool::new(false),
-            is_refreshing: AtomicBool::new(false),
+            refresh_at: AtomicU64::new(refresh_at.as_micros()),
+            is_brief: false,
             denials: Mutex::default(),
         }
     }
 
-    /// Whether the reading may answer this question at `now`: a "yes" may, a "no" within its window, an ambiguous slug only
-    /// when just read. Upholds I10.
-    pub fn may_answer(&self, question: &Question, bounds: &Bounds, now: Moment) -> bool {
+    /// Whether the reading may answer this question to a request that arrived at `arrived`: a "yes" may, a "no" within its
+    /// window before it, an ambiguous slug only when just read. Upholds I10.
+    pub fn may_answer(&self, question: &Question, bounds: &Bounds, arrived: Moment) -> bool {
         match self.content.denies(question) {
-            None => !self.content.is_ambiguous(question) || now.since(self.as_of) <= super::CHECK_WINDOW,
+            None => !self.content.is_ambiguous(question) || arrived.since(self.as_of) <= super::CHECK_WINDOW,
             Some(denied) => {
                 let denials = self.denials.lock().expect("nothing panics while it is held");
-                now.since(self.as_of) <= denials.window(&denied, bounds.ttl)
+                arrived.since(self.as_of) <= denials.window(&denied, bounds.ttl)
             }
         }
     }
@@ -159,7 +162,8 @@ impl Local {
                     return false;
                 }
                 let old = &slot.get().1;
-                if old.as_of > entry.as_of && old.standing == entry.standing && old.generation == entry.generation {
+                let is_behind = entry.generation <= old.generation && entry.standing <= old.standing;
+                if old.as_of > entry.as_of && is_behind {
                     return true;
                 }
                 let old_bytes = old.bytes(user);

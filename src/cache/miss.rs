@@ -1,40 +1,24 @@
 //! What comes after the hot path, in order: the local entry once more, the shared tier, the origin, and what may be said
-//! when the origin cannot be asked. Upholds I5–I8, I10 and I11.
+//! when the origin cannot be asked. Upholds I6–I8 and I10.
 //!
 //! Runs on the I/O runtime. May be dropped at any await: a flight it began goes on without it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::answer::{Answer, Ask, Content, ReadError, Source};
-use super::flight::{Boarding, Flown, Reading};
+use super::asking::{Why, answer};
+use super::flight::Reading;
+use super::known::Known;
 use super::local::Entry;
 use super::{CHECK_WINDOW, Cache};
 use crate::clock;
-use crate::domain::{List, Moment, UserId};
-use crate::ports::{Lease, OriginError, Priority, SharedError, SharedTier};
+use crate::domain::Moment;
 use crate::protocol::denial::{Denied, REPEAT_AGE_MAX};
-use crate::protocol::facts::KEPT_WITHOUT_EXPECTED;
+use crate::protocol::facts::FACTS_WINDOW;
 use crate::protocol::freshness::{Candidate, Verdict, Wants};
 
-/// The whole read: the origin's 4 s and what surrounds them. Beyond it the caller is told "could not find out".
-const READ_TIME_MAX: Duration = Duration::from_millis(4_500);
-/// Flights a read goes through at most when changes keep overtaking them.
-const OVERTAKEN_MAX: usize = 3;
 /// When to try again after the origin failed.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Why the origin is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// Nothing known would do.
-    Missing,
-    /// The caller demands a newer reading than what is known.
-    Demanded,
-    /// What is known says "no", and that needs checking.
-    Denied { is_repeated: bool },
-}
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a known reading is worth to a question.
 enum Worth {
@@ -42,20 +26,13 @@ enum Worth {
     Nothing(Why),
 }
 
-/// A reading of the local tier, with what bounds its use.
-struct Known {
-    reading: Reading,
-    entry: Arc<Entry>,
-    /// It need not pass the shared tier first.
-    has_standing: bool,
-}
-
 impl Cache {
-    /// The answer from wherever it is to be had within 4.5 s.
+    /// The answer from wherever it is to be had by the deadline of `ask`.
     pub async fn read(&self, ask: Ask) -> Result<Answer, ReadError> {
         let _under_way = self.inner.counts.begin_read();
         let mut last = None;
-        let searched = tokio::time::timeout(READ_TIME_MAX, self.search(&ask, &mut last)).await;
+        let time_left = ask.deadline.since(clock::now());
+        let searched = tokio::time::timeout(time_left, self.search(&ask, &mut last)).await;
         let result = match searched {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => self.outlive(&ask, last, error),
@@ -69,23 +46,19 @@ impl Cache {
     }
 
     async fn search(&self, ask: &Ask, last: &mut Option<Reading>) -> Result<Answer, ReadError> {
-        let now = clock::now();
-        if let Some(died_at) = self.inner.facts.dead_since(&ask.user, now) {
-            let candidate = Candidate { as_of: died_at, fence: self.inner.parts.fence.load(now) };
-            return Ok(answer(Reading { content: Content::Unknown, candidate }, Source::Local));
+        if let Some(answer) = self.dead(ask) {
+            return Ok(answer);
         }
         let mut why = if ask.wants.no_cache { Why::Demanded } else { Why::Missing };
 
         // The local entry once more: somebody may have filled it, or only its facts were behind.
         let known = self.known(&ask.user).filter(|known| known.has_standing);
-        let mut local_worth = None;
+        let mut local = None;
         if let Some(known) = &known {
             *last = Some(known.reading.clone());
             match self.worth(ask, &known.reading, Some(&known.entry)) {
-                Worth::Answer if clock::now() <= known.entry.reread_at => {
-                    return Ok(answer(known.reading.clone(), Source::Local));
-                }
-                Worth::Answer => local_worth = Some(known.reading.clone()),
+                Worth::Answer if clock::now() <= known.reread_at => return Ok(answer(known.reading.clone(), Source::Local)),
+                Worth::Answer => local = Some(known.reading.clone()),
                 Worth::Nothing(reason) => why = reason,
             }
         }
@@ -93,6 +66,10 @@ impl Cache {
         if let Some(shared) = self.inner.parts.shared.clone().filter(|_| !ask.wants.no_cache) {
             match self.shared_reading(&shared, &ask.user).await {
                 Ok(Some(reading)) => {
+                    // Redis may be too full to have taken what this node read later.
+                    if let Some(newer) = local.filter(|local| local.candidate.as_of > reading.candidate.as_of) {
+                        return Ok(answer(newer, Source::Local));
+                    }
                     match self.worth(ask, &reading, known.as_ref().map(|known| &*known.entry)) {
                         Worth::Answer => return Ok(answer(reading, Source::Shared)),
                         Worth::Nothing(reason) => why = reason,
@@ -103,10 +80,10 @@ impl Cache {
                 }
                 // Gone from there: somebody evicted it, and the local copy is no better.
                 Ok(None) => {}
-                // Redis slow or away: its age alone does not make a local entry worse.
+                // Redis slow or away: that it was not looked at lately does not make a local entry worse.
                 Err(_) => {
-                    if let Some(reading) = local_worth {
-                        return Ok(answer(reading, Source::Local));
+                    if let Some(known) = self.known(&ask.user).filter(|known| self.may_skip_shared(ask, known)) {
+                        return Ok(answer(known.reading, Source::Local));
                     }
                 }
             }
@@ -117,68 +94,29 @@ impl Cache {
         self.ask_origin(ask, why, last.is_some()).await
     }
 
-    /// Joins or leads flights until one brings a reading that will do.
-    async fn ask_origin(&self, ask: &Ask, why: Why, is_known: bool) -> Result<Answer, ReadError> {
-        let mut not_before = earliest(ask, why);
-        let mut times_overtaken = 0;
-        loop {
-            let allowance = Allowance::take(ask.allowance.as_ref()).ok_or(ReadError::RateLimited { retry_after: RETRY_AFTER })?;
-            let (flight, is_mine) = match self.board(ask, priority(why, is_known), not_before) {
-                Boarding::Led(flight) => {
-                    allowance.spend();
-                    (flight, true)
-                }
-                Boarding::Joined(flight) => (flight, false),
-                Boarding::TooEarly(flight) => {
-                    drop(allowance);
-                    // Who waits on a flight begun too early gets the next one; if even that one found nothing out, so be it.
-                    if let Flown::Failed(error) = flight.landing().await {
-                        return Err(error.into());
-                    }
-                    continue;
-                }
-            };
-            match flight.landing().await {
-                Flown::Landed(reading) => match self.shortfall(ask, &reading) {
-                    None => return Ok(answer(reading, source(why, is_mine))),
-                    Some(needed) => not_before = needed,
-                },
-                Flown::Overtaken(reading) => {
-                    times_overtaken += 1;
-                    let candidate = Candidate { fence: Moment::ZERO, ..reading.candidate };
-                    if times_overtaken >= OVERTAKEN_MAX && self.is_good(candidate, &ask.wants, ask.arrived) {
-                        return Ok(answer(Reading { candidate, ..reading }, source(why, is_mine)));
-                    }
-                }
-                // A refresh gives up sooner than a caller would.
-                Flown::Failed(OriginError::RateLimited { .. }) if !is_mine && times_overtaken < OVERTAKEN_MAX => {
-                    times_overtaken += 1
-                }
-                Flown::Failed(error) => return Err(error.into()),
-                Flown::Lost => return Err(ReadError::OriginUnavailable { retry_after: RETRY_AFTER }),
-            }
-        }
+    /// A user known to be gone is unknown without asking the origin, while the fence is fresh. Who is dead stays dead: it is
+    /// as true now as when it was said.
+    fn dead(&self, ask: &Ask) -> Option<Answer> {
+        let now = clock::now();
+        let fence = self.inner.parts.fence.load(now);
+        self.inner.facts.dead_since(&ask.user, now)?;
+        let is_fresh = now.since(fence) <= self.inner.parts.bounds.staleness;
+        let reading = Reading { content: Content::Unknown, candidate: Candidate { as_of: now, fence } };
+        is_fresh.then(|| answer(reading, Source::Local))
     }
 
-    fn board(&self, ask: &Ask, priority: Priority, not_before: Moment) -> Boarding {
-        let (cache, user) = (self.clone(), ask.user.clone());
-        self.inner
-            .flights
-            .board(&ask.user, not_before, self.io(), move |begun, overtaken| cache.fly(user, priority, begun, overtaken))
-    }
-
-    /// What a reading lacks to be the answer: when a better one must begin.
-    fn shortfall(&self, ask: &Ask, reading: &Reading) -> Option<Moment> {
-        if !self.is_good(reading.candidate, &ask.wants, ask.arrived) {
-            return Some(ask.arrived);
-        }
-        let needs_check = reading.content.denies(&ask.question).is_some() || reading.content.is_ambiguous(&ask.question);
-        let checked_since = ask.arrived - CHECK_WINDOW;
-        (needs_check && reading.candidate.as_of < checked_since).then_some(checked_since)
+    /// Whether a local entry may answer though the shared tier, due to be asked, does not answer. Judged anew: it took time
+    /// to find that out.
+    fn may_skip_shared(&self, ask: &Ask, known: &Known) -> bool {
+        let is_over = known.entry.is_brief && clock::now() > known.reread_at;
+        known.has_standing && !is_over && matches!(self.worth(ask, &known.reading, Some(&known.entry)), Worth::Answer)
     }
 
     /// Whether a known reading answers, and if not, why the origin is asked.
     fn worth(&self, ask: &Ask, reading: &Reading, entry: Option<&Entry>) -> Worth {
+        if ask.wants.no_cache && reading.candidate.as_of < ask.arrived {
+            return Worth::Nothing(Why::Demanded);
+        }
         let undemanding = Wants { lag_max: ask.wants.lag_max, ..Wants::default() };
         if !self.is_good(reading.candidate, &undemanding, ask.arrived) {
             return Worth::Nothing(Why::Missing);
@@ -197,85 +135,14 @@ impl Cache {
             }
             (None, _) | (_, None) => (CHECK_WINDOW, false),
         };
-        match clock::now().since(reading.candidate.as_of) <= window {
+        match ask.arrived.since(reading.candidate.as_of) <= window {
             true => Worth::Answer,
             false => Worth::Nothing(Why::Denied { is_repeated }),
         }
     }
 
-    fn is_good(&self, candidate: Candidate, wants: &Wants, arrived: Moment) -> bool {
+    pub(super) fn is_good(&self, candidate: Candidate, wants: &Wants, arrived: Moment) -> bool {
         self.inner.parts.bounds.judge(candidate, wants, arrived, clock::now()) == Verdict::Good
-    }
-
-    /// The local entry with the facts of now: if its counter is behind, they are applied and it is stored again.
-    fn known(&self, user: &UserId) -> Option<Known> {
-        let cache = &*self.inner;
-        let fence = cache.parts.fence.load(clock::now());
-        let (stripe, generation, standing) = (cache.local.stripe(user), cache.facts.generation(), cache.facts.standing());
-        let entry = cache.local.get(user)?;
-        let reading = |content: Content, fence| Reading { content, candidate: Candidate { as_of: entry.as_of, fence } };
-        if entry.generation == generation {
-            return Some(Known { reading: reading(entry.content.clone(), fence), has_standing: true, entry });
-        }
-        if !cache.facts.may_trust(entry.as_of) {
-            cache.counts.untrusted.inc();
-            return None;
-        }
-        let mut keep = None;
-        let content = match &entry.content {
-            Content::Unknown => Content::Unknown,
-            Content::List(list) => {
-                let mut memberships = list.memberships();
-                let outranked = self.apply_facts(user, entry.as_of, &mut memberships);
-                if outranked.is_void {
-                    return None;
-                }
-                keep = outranked.lacks_expected.then_some(KEPT_WITHOUT_EXPECTED);
-                Content::List(if outranked.is_corrected { List::new(&memberships) } else { list.clone() })
-            }
-        };
-        let has_standing = entry.standing == standing;
-        if !has_standing {
-            // Nothing vouches for it but its own age.
-            return Some(Known { reading: reading(content, Moment::ZERO), has_standing, entry });
-        }
-        let reread_at = entry.reread_at.min(self.reread_at(clock::now(), keep));
-        cache.local.land(user, stripe, Entry::new(content.clone(), entry.as_of, reread_at, generation, standing));
-        Some(Known { reading: reading(content, fence), has_standing, entry })
-    }
-
-    /// The shared value with the facts of now, promoted to the local tier.
-    async fn shared_reading(&self, shared: &Arc<dyn SharedTier>, user: &UserId) -> Result<Option<Reading>, SharedError> {
-        let cache = &*self.inner;
-        // Before the value is asked for: what changes from here on refuses the promotion, and the fence vouches for less.
-        let fence = cache.parts.fence.load(clock::now());
-        let (stripe, standing) = (cache.local.stripe(user), cache.facts.standing());
-        // The counter is loaded after the standing: an entry that carries the counter of now passed the tier in this standing.
-        let Some(value) = shared.get(user).await? else { return Ok(None) };
-        let generation = cache.facts.generation();
-        if !cache.facts.may_trust(value.as_of) || cache.facts.has_changed_since(user, value.as_of) {
-            cache.counts.untrusted.inc();
-            return Ok(None);
-        }
-        let mut memberships = value.list.memberships();
-        let outranked = self.apply_facts(user, value.as_of, &mut memberships);
-        if outranked.is_void {
-            return Ok(None);
-        }
-        let keep = outranked.lacks_expected.then_some(KEPT_WITHOUT_EXPECTED);
-        let list = if outranked.is_corrected { List::new(&memberships) } else { value.list.clone() };
-        if outranked.is_corrected {
-            // The shared value is corrected too, under the same lease and as-of; nobody waits for it.
-            let (shared, list) = (shared.clone(), list.clone());
-            let lease = Lease { user: user.clone(), token: value.token.clone(), stamp: value.stamp };
-            self.io().spawn(async move { shared.land(lease, &list, keep).await });
-        }
-        let content = Content::List(list);
-        if cache.facts.standing() == standing {
-            let reread_at = self.reread_at(clock::now(), keep);
-            cache.local.land(user, stripe, Entry::new(content.clone(), value.as_of, reread_at, generation, standing));
-        }
-        Ok(Some(Reading { content, candidate: Candidate { as_of: value.as_of, fence } }))
     }
 
     /// What may still be said when the origin could not be asked. Never a "no" in grace (I8), never without a label.
@@ -285,10 +152,17 @@ impl Cache {
         }
         let now = clock::now();
         let known = self.known(&ask.user).map(|known| known.reading);
+        // What was read before may have been overtaken while the origin was waited for.
+        let last = last.and_then(|last| self.still(&ask.user, last));
         let Some(reading) = known.or(last) else { return Err(error) };
+        if now.since(reading.candidate.as_of) > FACTS_WINDOW {
+            // What outranks it may be forgotten.
+            return Err(error);
+        }
         let bounds = &self.inner.parts.bounds;
         let denied = reading.content.denies(&ask.question);
-        if let (ReadError::RateLimited { .. }, Some(denied)) = (&error, &denied) {
+        let is_budget_spent = matches!(error, ReadError::RateLimited { .. } | ReadError::AllowanceSpent);
+        if let (true, Some(denied)) = (is_budget_spent, &denied) {
             let age_max = match denied {
                 Denied::EmptyList => bounds.ttl,
                 Denied::Organization(_) | Denied::User => REPEAT_AGE_MAX,
@@ -298,7 +172,9 @@ impl Cache {
                 return Ok(answer(reading, Source::Local));
             }
         }
-        match bounds.may_outlive(reading.candidate, &ask.wants, denied.is_some(), now) {
+        // A batch that has read its share says nothing of the origin: grace is for when that cannot be asked.
+        let is_graceless = denied.is_some() || error == ReadError::AllowanceSpent;
+        match bounds.may_outlive(reading.candidate, &ask.wants, is_graceless, now) {
             true => Ok(answer(reading, Source::Grace)),
             false => Err(error),
         }
@@ -309,80 +185,6 @@ impl Cache {
         let Some(denied) = answer.content.denies(&ask.question) else { return };
         if let Some(entry) = self.inner.local.get(&ask.user).filter(|entry| entry.as_of == answer.candidate.as_of) {
             entry.denials.lock().expect("nothing panics while it is held").record(denied, entry.as_of);
-        }
-    }
-}
-
-/// The right of a batch to start one more origin read; given back unless spent.
-struct Allowance<'a>(Option<&'a Arc<AtomicUsize>>);
-
-impl<'a> Allowance<'a> {
-    fn take(left: Option<&'a Arc<AtomicUsize>>) -> Option<Self> {
-        match left {
-            None => Some(Self(None)),
-            Some(left) => {
-                left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).ok().map(|_| Self(Some(left)))
-            }
-        }
-    }
-
-    fn spend(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Allowance<'_> {
-    fn drop(&mut self) {
-        if let Some(left) = self.0 {
-            left.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-}
-
-fn answer(reading: Reading, source: Source) -> Answer {
-    Answer { content: reading.content, candidate: reading.candidate, decided_at: clock::now(), source }
-}
-
-/// The earliest begin of a reading that may serve.
-fn earliest(ask: &Ask, why: Why) -> Moment {
-    let demanded = match (ask.wants.no_cache, ask.wants.max_age) {
-        (true, _) => ask.arrived,
-        (false, Some(max_age)) => ask.arrived - max_age,
-        (false, None) => Moment::ZERO,
-    };
-    match why {
-        Why::Missing | Why::Demanded => demanded,
-        Why::Denied { .. } => demanded.max(ask.arrived - CHECK_WINDOW),
-    }
-}
-
-fn priority(why: Why, is_known: bool) -> Priority {
-    match why {
-        Why::Missing => Priority::Cold,
-        Why::Demanded if is_known => Priority::NoCache,
-        Why::Demanded => Priority::Cold,
-        Why::Denied { is_repeated: false } => Priority::FirstDenial,
-        Why::Denied { is_repeated: true } => Priority::RepeatedDenial,
-    }
-}
-
-fn source(why: Why, is_mine: bool) -> Source {
-    match why {
-        Why::Missing if is_mine => Source::Origin,
-        Why::Missing => Source::Collapsed,
-        Why::Demanded => Source::Demanded,
-        Why::Denied { .. } => Source::Checked,
-    }
-}
-
-impl From<OriginError> for ReadError {
-    fn from(error: OriginError) -> Self {
-        match error {
-            OriginError::RateLimited { retry_after } => Self::RateLimited { retry_after },
-            OriginError::TimedOut
-            | OriginError::Unavailable { .. }
-            | OriginError::Unauthorized
-            | OriginError::Malformed { .. } => Self::OriginUnavailable { retry_after: RETRY_AFTER },
         }
     }
 }

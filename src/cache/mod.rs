@@ -2,14 +2,16 @@
 //! I10–I13.
 //!
 //! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
-//! comes after it; `flight` one origin read and who waits for it; `fill` what such a read does. The stream's reader and
-//! the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
+//! comes after it; `known` the readings at hand; `asking` how the origin is asked; `flight` one origin read and who waits
+//! for it; `fill` what such a read does. The stream's reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
 
 mod answer;
+mod asking;
 mod counts;
 mod facts;
 mod fill;
 mod flight;
+mod known;
 mod local;
 mod miss;
 mod read;
@@ -26,6 +28,7 @@ pub use counts::Counts;
 
 use crate::clock;
 use crate::ports::{Fence, Origin, SharedTier};
+use crate::protocol::facts::FACTS_WINDOW;
 use crate::protocol::freshness::Bounds;
 
 /// A "no" rests on an origin read begun at most this long before the request (I10).
@@ -60,6 +63,8 @@ struct Inner {
     flights: flight::Flights,
     refreshes: refresh::Refreshes,
     counts: Counts,
+    /// Keeps an outage from filling the log.
+    complaints: clock::Pace,
 }
 
 impl Cache {
@@ -71,6 +76,7 @@ impl Cache {
             flights: flight::Flights::default(),
             refreshes: refresh::Refreshes::default(),
             counts: Counts::default(),
+            complaints: clock::Pace::new(Duration::from_secs(1)),
             parts,
         };
         Self { inner: Arc::new(inner) }
@@ -100,7 +106,8 @@ impl Cache {
     /// Takes the current sizes into the gauges, and drops what nobody may be given any more. Called once a second.
     pub fn tend(&self) {
         let inner = &self.inner;
-        inner.local.sweep(inner.parts.bounds.age_max(), clock::now());
+        // Consent may reach past TTL and grace; what is older than the facts nobody may be given.
+        inner.local.sweep(FACTS_WINDOW, clock::now());
         let (bytes, users) = inner.local.size();
         inner.counts.sizes(bytes, users, inner.facts.len(), self.lag());
     }

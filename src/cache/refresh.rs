@@ -27,10 +27,18 @@ pub struct Refreshes {
 
 impl Refreshes {
     /// Remembers that a user whose entry was dropped was in use.
-    pub fn want(&self, user: &UserId) {
-        if self.wanted.len() < WANTED_MAX {
+    /// False when there are too many.
+    pub fn want(&self, user: &UserId) -> bool {
+        let has_place = self.wanted.len() < WANTED_MAX;
+        if has_place {
             self.wanted.insert(user.clone());
         }
+        has_place
+    }
+
+    /// Forgets them: entries that a break lost never come.
+    pub fn want_nobody(&self) {
+        self.wanted.clear();
     }
 
     /// Whether the user was in use; forgets it.

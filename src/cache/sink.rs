@@ -12,7 +12,9 @@ impl Cache {
     /// stream: begun now, the invalidation that follows in Redis would void its lease.
     pub fn apply_early(&self, change: &Change, at: Moment) {
         for user in self.pass(change, at) {
-            self.inner.refreshes.want(user);
+            if !self.inner.refreshes.want(user) {
+                self.inner.counts.refreshes_dropped.inc();
+            }
         }
     }
 
@@ -53,6 +55,7 @@ impl StreamSink for Cache {
     }
 
     fn broke(&self, _cause: Break) {
+        self.inner.refreshes.want_nobody();
         self.inner.facts.clear_standing();
     }
 

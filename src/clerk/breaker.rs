@@ -51,6 +51,16 @@ impl Breaker {
         is_admitted
     }
 
+    /// Something else of the origin is well: reads may try again, and the first that fails opens it again.
+    pub(super) fn half_close(&mut self) {
+        *self = Self { failures: FAILURES_MAX - 1, probe_at: None };
+    }
+
+    /// Whether it is open and nobody has come to probe for a while.
+    pub(super) fn is_forgotten(&self, now: Moment) -> bool {
+        self.probe_at.is_some_and(|at| now >= at + PROBE_EVERY)
+    }
+
     /// Notes how a request went. True when this opened the breaker.
     ///
     /// Failures of requests sent before it opened arrive for seconds after; they must not put the probe off.
@@ -121,6 +131,23 @@ mod tests {
         let mut breaker = open_at(0);
         let admitted: Vec<u64> = (0..3_500).filter(|millis| breaker.admit(at(*millis))).collect();
         assert_eq!(admitted, [1_000, 2_000, 3_000]);
+    }
+
+    #[test]
+    fn an_open_one_is_forgotten_when_nobody_came_for_a_second() {
+        assert!(!Breaker::default().is_forgotten(at(9_000)));
+        let mut breaker = open_at(0);
+        assert!(!breaker.is_forgotten(at(1_999)) && breaker.is_forgotten(at(2_000)));
+        assert!(breaker.admit(at(2_000)) && !breaker.is_forgotten(at(3_999)));
+    }
+
+    #[test]
+    fn half_closed_one_failure_opens_it_again_and_one_answer_closes_it() {
+        let mut breaker = open_at(0);
+        breaker.half_close();
+        assert!(!breaker.is_open() && breaker.note(Health::Failed, at(10)) && breaker.is_open());
+        breaker.half_close();
+        assert!(!breaker.note(Health::Answered, at(20)) && !breaker.note(Health::Failed, at(30)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Clerk's key set, as far as it tells which instance the secret key belongs to. The roof asks at start, so that one Redis
-//! prefix never serves two instances (I13). Clerk does not count these requests, so neither does the budget.
+//! Clerk's key set, as far as it tells which instance the secret key belongs to, and whether Clerk is back. The roof asks at
+//! start, so that one Redis prefix never serves two instances (I13), and whenever the breaker is open and forgotten. Clerk
+//! does not count these requests, so neither does the budget.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::timeout;
 use super::client::Clerk;
 use super::exchange::{self, ExchangeError, Reply};
 use super::wire::Jwks;
+use crate::clock;
 use crate::ports::OriginError;
 
 /// Start does not wait longer for it.
@@ -18,14 +20,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 impl Clerk {
     /// The instance that the secret key belongs to, `ins_…`; none when Clerk shows no key.
     pub async fn instance_id(&self) -> Result<Option<String>, OriginError> {
-        let url = self.url("jwks");
-        let exchange = exchange::get(self.http(), &url, BYTES_MAX);
-        let reply = timeout(TIME_MAX, exchange).await.unwrap_or(Err(ExchangeError::TimedOut));
-        let read = reply.and_then(|reply| match reply {
-            Reply::Body(body) => Jwks::parse(&body).map_err(|_| ExchangeError::Malformed { what: "a key set we cannot read" }),
-            Reply::NotFound => Err(ExchangeError::Malformed { what: "no key set" }),
-        });
-        match read {
+        match self.key_set().await {
             Ok(keys) => Ok(keys.into_instance_id()),
             Err(error) => {
                 let asked = match &error {
@@ -34,6 +29,32 @@ impl Clerk {
                 };
                 Err(error.into_origin_error(|| asked))
             }
+        }
+    }
+
+    /// Probes an open breaker that nobody's read has probed for a while: a node that is not ready is sent no reads, and
+    /// would never learn that the origin is back.
+    pub async fn look_again(&self) {
+        if self.is_probe_left_to_us() {
+            match self.key_set().await {
+                // The key set is well, which says little of the rest: the next read finds out.
+                Ok(_) => self.breaker().half_close(),
+                Err(error) => self.note(error.health()),
+            }
+        }
+    }
+
+    fn is_probe_left_to_us(&self) -> bool {
+        let (now, mut breaker) = (clock::now(), self.breaker());
+        breaker.is_forgotten(now) && breaker.admit(now)
+    }
+
+    async fn key_set(&self) -> Result<Jwks, ExchangeError> {
+        let url = self.url("jwks");
+        let exchange = exchange::get(self.http(), &url, BYTES_MAX);
+        match timeout(TIME_MAX, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))? {
+            Reply::Body(body) => Jwks::parse(&body).map_err(|_| ExchangeError::Malformed { what: "a key set we cannot read" }),
+            Reply::NotFound => Err(ExchangeError::Malformed { what: "no key set" }),
         }
     }
 }
@@ -48,6 +69,13 @@ mod tests {
         let origin = Clerklike::start(vec![json(200, r#"{"keys":[{"use":"sig","kid":"ins_1","kty":"RSA"}]}"#)]).await;
         assert_eq!(origin.clerk().instance_id().await.expect("readable").as_deref(), Some("ins_1"));
         assert!(origin.requests()[0].starts_with("GET /v1/jwks "));
+    }
+
+    #[tokio::test]
+    async fn a_closed_breaker_is_not_probed() {
+        let origin = Clerklike::start(vec![json(200, r#"{"keys":[]}"#)]).await;
+        origin.clerk().look_again().await;
+        assert!(origin.requests().is_empty());
     }
 
     #[tokio::test]

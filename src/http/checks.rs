@@ -29,8 +29,10 @@ use crate::protocol::freshness::{Verdict, Wants};
 const CHECKS_MAX: usize = 1000;
 /// Bytes of a batch.
 const BYTES_MAX: usize = 1 << 20;
-/// The whole batch is answered within this.
+/// The whole batch, once its body is there, is answered within this.
 const TIME_MAX: Duration = Duration::from_secs(2);
+/// What of that is kept for deciding and writing.
+const TIME_TO_DECIDE: Duration = Duration::from_millis(100);
 /// Origin reads that a batch may start.
 const ORIGIN_READS_MAX: usize = 50;
 /// What a change took away while the batch was fetched is fetched once more.
@@ -55,65 +57,93 @@ async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpRes
     demand_json(call.request)?;
     let checks = parse(&body::read(call.request, payload, BYTES_MAX).await?)?;
 
-    let mut known = Known::new();
-    let allowance = Arc::new(AtomicUsize::new(ORIGIN_READS_MAX));
+    let batch =
+        Batch { call, wants: &wants, ends: clock::now() + TIME_MAX, allowance: Arc::new(AtomicUsize::new(ORIGIN_READS_MAX)) };
+    let mut known = HashMap::new();
     for _ in 0..ROUNDS_MAX {
-        if !fetch(call, &checks, &wants, &allowance, &mut known).await {
+        if !batch.fetch(&checks, &mut known).await {
             break;
         }
     }
     let now = clock::now();
-    let answers: Vec<_> = checks.iter().map(|check| known.answer(call, check, &wants, now)).collect();
-    Ok(respond(call, &checks, &answers))
+    let answers: Vec<_> = checks.iter().map(|check| batch.answer(check, &known, now)).collect();
+    Ok(respond(call, &checks, &answers, now))
 }
 
-/// What was fetched for a batch, by question: the same question twice is read once.
-struct Known(HashMap<(UserId, OrganizationRef), Answer>);
+/// What was fetched, by question: the same question twice is read once. None: it could not be found out.
+type Known = HashMap<(UserId, OrganizationRef), Option<Answer>>;
 
-impl Known {
-    fn new() -> Self {
-        Self(HashMap::new())
+/// What holds for all items.
+struct Batch<'a> {
+    call: &'a Call<'a>,
+    wants: &'a Wants,
+    ends: Moment,
+    allowance: Arc<AtomicUsize>,
+}
+
+impl Batch<'_> {
+    /// Asks for everything that this process cannot answer by itself. False when there was nothing to ask for, or no time.
+    async fn fetch(&self, checks: &[Check], known: &mut Known) -> bool {
+        let (cache, now) = (&self.call.state.cache, clock::now());
+        if self.ends.since(now) < TIME_TO_DECIDE {
+            return false;
+        }
+        let mut asked = HashSet::new();
+        let missing = checks.iter().filter(|check| self.is_missing(check, known, now) && asked.insert(check.key()));
+        let reads: Vec<_> = missing
+            .map(|check| {
+                let ask = Ask {
+                    user: check.user.clone(),
+                    question: check.question(),
+                    wants: *self.wants,
+                    arrived: self.call.arrived,
+                    // Each read ends by itself, with what may still be said, before the batch does.
+                    deadline: self.ends - TIME_TO_DECIDE,
+                    allowance: Some(self.allowance.clone()),
+                };
+                let reader = cache.clone();
+                let read = cache.io().spawn(async move { reader.read(ask).await });
+                async move { (check.key(), read.await.ok().and_then(Result::ok)) }
+            })
+            .collect();
+        if reads.is_empty() {
+            return false;
+        }
+        known.extend(join_all(reads).await);
+        true
     }
 
-    /// The answer of this process at `now`, else the one fetched. The local one first, so that the batch is of one moment.
-    fn answer(&self, call: &Call<'_>, check: &Check, wants: &Wants, now: Moment) -> Option<Answer> {
-        let hit = call.state.cache.hit(&check.user, &check.question(), wants, call.arrived, now);
-        hit.or_else(|| self.0.get(&check.key()).filter(|fetched| is_still_good(call, fetched, wants, now)).cloned())
+    /// Whether an item is to be asked for: nothing answers it, and it was not asked for in vain.
+    fn is_missing(&self, check: &Check, known: &Known, now: Moment) -> bool {
+        let (cache, question) = (&self.call.state.cache, check.question());
+        let is_known = match known.get(&check.key()) {
+            Some(Some(fetched)) => self.is_still_good(fetched, &question, now),
+            Some(None) => true,
+            None => false,
+        };
+        !is_known && !cache.has(&check.user, &question, self.wants, self.call.arrived, now)
+    }
+
+    /// The answer of this process at `now`, else the one fetched, if it may still be decided by.
+    fn answer(&self, check: &Check, known: &Known, now: Moment) -> Option<Answer> {
+        let (cache, question) = (&self.call.state.cache, check.question());
+        let hit = cache.hit(&check.user, &question, self.wants, self.call.arrived, now);
+        let fetched = || known.get(&check.key()).and_then(Option::as_ref);
+        hit.or_else(|| fetched().filter(|fetched| self.is_still_good(fetched, &question, now)).cloned())
+    }
+
+    /// The bound is one at the moment of decision (I6), also for what was labelled when it was fetched.
+    fn is_still_good(&self, fetched: &Answer, question: &Question, now: Moment) -> bool {
+        let bounds = self.call.state.cache.bounds();
+        let is_no = fetched.content.denies(question).is_some();
+        match fetched.source {
+            Source::Grace => bounds.may_outlive(fetched.candidate, self.wants, is_no, now),
+            _ => bounds.judge(fetched.candidate, self.wants, self.call.arrived, now) == Verdict::Good,
+        }
     }
 }
 
-/// Whether an answer fetched earlier for this batch may still be decided by: the bound is one at the moment of decision (I6).
-fn is_still_good(call: &Call<'_>, fetched: &Answer, wants: &Wants, now: Moment) -> bool {
-    let is_labelled = fetched.source == Source::Grace;
-    is_labelled || call.state.cache.bounds().judge(fetched.candidate, wants, call.arrived, now) == Verdict::Good
-}
-
-/// Asks for everything that this process cannot answer by itself; what is not there in time is left out. False when there
-/// was nothing to ask for, or no time left.
-async fn fetch(call: &Call<'_>, checks: &[Check], wants: &Wants, allowance: &Arc<AtomicUsize>, known: &mut Known) -> bool {
-    let cache = &call.state.cache;
-    let left = TIME_MAX.saturating_sub(clock::now().since(call.arrived));
-    let deadline = tokio::time::Instant::now() + left;
-    let now = clock::now();
-    let mut asked = HashSet::new();
-    let missing = checks.iter().filter(|check| known.answer(call, check, wants, now).is_none() && asked.insert(check.key()));
-    let reads: Vec<_> = missing
-        .map(|check| {
-            let (user, question) = (check.user.clone(), check.question());
-            let ask = Ask { user, question, wants: *wants, arrived: call.arrived, allowance: Some(allowance.clone()) };
-            let cache = cache.clone();
-            let read = call.state.cache.io().spawn(async move { cache.read(ask).await });
-            async move { Some((check.key(), tokio::time::timeout_at(deadline, read).await.ok()?.ok()?.ok()?)) }
-        })
-        .collect();
-    if reads.is_empty() || left.is_zero() {
-        return false;
-    }
-    known.0.extend(join_all(reads).await.into_iter().flatten());
-    true
-}
-
-fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>]) -> HttpResponse {
+fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>], now: Moment) -> HttpResponse {
     let mut body = Vec::with_capacity(64 + checks.len() * 96);
     body.extend_from_slice(b"{\"results\":[");
     let mut oldest = Ages { age_ms: 0, lag_ms: 0 };
@@ -121,7 +151,7 @@ fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>]) -> Htt
         if index > 0 {
             body.push(b',');
         }
-        let ages = answer.as_ref().map(|answer| Ages::of(answer, call.arrived));
+        let ages = answer.as_ref().map(|answer| Ages::of(answer, call.arrived, now));
         if let Some(ages) = ages {
             oldest = Ages { age_ms: oldest.age_ms.max(ages.age_ms), lag_ms: oldest.lag_ms.max(ages.lag_ms) };
         }

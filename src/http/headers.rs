@@ -49,13 +49,13 @@ impl Decision {
 }
 
 impl Ages {
-    /// The ages of an answer to a request that arrived at `arrived`.
-    pub fn of(answer: &Answer, arrived: Moment) -> Self {
+    /// The ages, at its decision, of an answer to a request that arrived at `arrived`.
+    pub fn of(answer: &Answer, arrived: Moment, decided_at: Moment) -> Self {
         let age = match answer.candidate.as_of >= arrived {
             true => std::time::Duration::ZERO,
-            false => answer.decided_at.since(answer.candidate.as_of),
+            false => decided_at.since(answer.candidate.as_of),
         };
-        let lag = answer.decided_at.since(answer.candidate.fence);
+        let lag = decided_at.since(answer.candidate.fence);
         Self { age_ms: age.as_millis() as u64, lag_ms: lag.as_millis() as u64 }
     }
 
@@ -71,7 +71,7 @@ impl Ages {
 pub fn describe(headers: &mut HeaderMap, call: &Call<'_>, decision: Decision, answer: &Answer) {
     headers.insert(ROLLCALL_DECISION, HeaderValue::from_static(decision.as_str()));
     headers.insert(CACHE_STATUS, HeaderValue::from_static(cache_status(answer.source)));
-    Ages::of(answer, call.arrived).write(headers);
+    Ages::of(answer, call.arrived, answer.decided_at).write(headers);
 }
 
 /// A decision with a body: 200, or 304 when the caller has it already.

@@ -174,6 +174,9 @@ impl From<ReadError> for Problem {
             ReadError::NotCached => {
                 Self::new(Code::NotCached, "nothing cached is fresh enough, and only-if-cached forbids asking the origin")
             }
+            ReadError::AllowanceSpent => {
+                Self::new(Code::OriginRateLimited, "it could not be found out: the batch may ask the origin no more")
+            }
             ReadError::RateLimited { retry_after } => {
                 retrying(Code::OriginRateLimited, retry_after, "it could not be found out: the origin's rate limit is reached")
             }

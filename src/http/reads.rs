@@ -1,6 +1,8 @@
 //! The reads: a user's list, and one membership. A hit is answered on the worker that took the request; everything else is
 //! one call onto the I/O runtime.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::auth::Scope;
@@ -10,6 +12,9 @@ use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
 use crate::cache::{Answer, Ask, Content, Question};
 use crate::domain::{Found, List, OrganizationRef, Role, UserId, digest_of};
+
+/// The whole read: the origin's 4 s and what surrounds them. Beyond it the caller is told "could not find out".
+const READ_TIME_MAX: Duration = Duration::from_millis(4_500);
 
 /// `GET /v1/users/{userId}/orgs`
 pub async fn list(request: HttpRequest) -> HttpResponse {
@@ -58,7 +63,7 @@ async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answe
     if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
         return Ok(answer);
     }
-    let ask = Ask { user, question, wants, arrived: call.arrived, allowance: None };
+    let ask = Ask { user, question, wants, arrived: call.arrived, deadline: call.arrived + READ_TIME_MAX, allowance: None };
     let miss = cache.clone();
     // On the I/O runtime: connections live there, and a caller that hangs up takes nothing with it.
     match cache.io().spawn(async move { miss.read(ask).await }).await {

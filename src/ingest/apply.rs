@@ -31,7 +31,7 @@ pub struct Applier {
 /// A change holds on this node and is not confirmed for the others.
 #[derive(Debug, thiserror::Error)]
 #[error("the change is not confirmed")]
-pub struct ApplyError(#[source] SharedError);
+pub struct ApplyError(#[source] pub SharedError);
 
 impl Applier {
     /// Connects it.

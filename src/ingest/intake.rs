@@ -3,8 +3,9 @@
 //! A 2xx is given only for what is confirmed, and for what asks nothing of us. A message that cannot be read evicts whatever
 //! it names: less than it asked for would leave a revoked member in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -49,6 +50,12 @@ pub struct Intake {
     secrets: ArcSwap<Secrets>,
     applier: Arc<Applier>,
     places: Arc<Semaphore>,
+    /// The Clerk instance that the last message named. Guards itself only.
+    instance: Mutex<Option<String>>,
+    /// Keeps strangers from filling the log.
+    complaints: clock::Pace,
+    /// Of its own: only the sender's own deliveries get that far, and no stranger may hide what they tell.
+    clock_complaints: clock::Pace,
     /// Milliseconds since the Unix epoch; 0: none yet.
     last_verified_ms: AtomicI64,
     deliveries: Family<Labels, Counter>,
@@ -65,6 +72,9 @@ impl Intake {
             secrets: ArcSwap::from_pointee(secrets),
             applier,
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            instance: Mutex::default(),
+            complaints: clock::Pace::new(Duration::from_secs(1)),
+            clock_complaints: clock::Pace::new(Duration::from_secs(1)),
             last_verified_ms: AtomicI64::new(0),
             deliveries: Family::default(),
             seconds: Histogram::new(buckets),
@@ -82,8 +92,25 @@ impl Intake {
         place
     }
 
-    /// Counts a delivery that was refused before its body was read.
+    /// Counts a delivery that is refused, and says so: at most once a second, because anybody can send one.
     pub fn refuse(&self, error: VerifyError) -> VerifyError {
+        let pace = match &error {
+            VerifyError::TooOld { .. } => &self.clock_complaints,
+            VerifyError::SignatureInvalid | VerifyError::Malformed { .. } => &self.complaints,
+        };
+        if pace.is_due(clock::now()) {
+            match &error {
+                // The signature is right, so it is the sender's: our clock is off, or somebody repeats old deliveries.
+                VerifyError::TooOld { by, is_ahead } => {
+                    warn!(
+                        off_by_seconds = by.as_secs(),
+                        is_ahead, "delivery refused: its timestamp is far from this machine's clock"
+                    );
+                }
+                VerifyError::SignatureInvalid => warn!("delivery refused: no configured secret signed it"),
+                VerifyError::Malformed { which } => warn!(header = which, "delivery refused: a signature header is malformed"),
+            }
+        }
         self.count(match error {
             VerifyError::Malformed { .. } => "malformed",
             VerifyError::SignatureInvalid => "signature-invalid",
@@ -107,6 +134,7 @@ impl Intake {
     async fn take_verified(&self, delivery: &VerifiedDelivery) -> Result<(), TakeError> {
         let message = webhook::parse(delivery);
         let (id, event_type) = (delivery.id(), message.event_type.as_str());
+        self.note_instance(message.instance_id.as_deref());
         if let Some(occurred_at_ms) = message.occurred_at_ms {
             let age_ms = clock::wall().as_millis() as i64 - occurred_at_ms;
             self.event_age_seconds.observe(age_ms.max(0) as f64 / 1000.0);
@@ -136,9 +164,21 @@ impl Intake {
     async fn apply(&self, delivery: &VerifiedDelivery, change: &Change) -> Result<(), TakeError> {
         self.applier.apply(change).await.map_err(|error| {
             self.count("unconfirmed");
-            warn!(message.id = %delivery.id(), change = change.kind(), "change holds on this node and is not confirmed: the sender must try again");
+            warn!(message.id = %delivery.id(), change = change.kind(), error = %error.0, "change holds on this node and is not confirmed: the sender must try again");
             TakeError::Unconfirmed(error)
         })
+    }
+
+    /// A message of another Clerk instance than before is taken (the secret says whose it is) and warned about.
+    fn note_instance(&self, instance: Option<&str>) {
+        let Some(instance) = instance else { return };
+        let mut known = self.instance.lock().expect("nothing panics while it is held");
+        if known.as_deref() == Some(instance) {
+            return;
+        }
+        if let Some(before) = known.replace(instance.to_owned()) {
+            warn!(instance.id = instance, instance.before = before, "messages come from another Clerk instance than before");
+        }
     }
 
     /// When the last delivery with a right signature came, if one did. Milliseconds since the Unix epoch.

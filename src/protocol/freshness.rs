@@ -104,7 +104,7 @@ impl Bounds {
         self.ttl * 4 / 5
     }
 
-    /// The age past which nobody may be given an entry, so that it can go.
+    /// How old a reading may be while the origin cannot be asked.
     pub fn age_max(&self) -> Duration {
         self.ttl + self.grace
     }

@@ -3,8 +3,16 @@
 mod bounded;
 mod change_stream;
 mod commands;
+mod contract_checks;
+mod contract_freshness;
+mod contract_headers;
+mod contract_operations;
+mod contract_problems;
+mod contract_reads;
+mod denials;
 mod evictions;
 mod interleavings;
+mod origin;
 mod readme;
 mod reads;
 mod redis_away;

@@ -98,14 +98,14 @@ async fn each_fixture_has_the_effect_in_the_table() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fixture_with_its_time_in_seconds_has_the_same_effect() -> anyhow::Result<()> {
-    each_has_its_effect(&folder().join("seconds"), 8).await
+    each_has_its_effect(&folder().join("seconds"), 28).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_of_the_folder_changes_the_answers_as_the_table_says_and_so_does_a_second() -> anyhow::Result<()> {
     let (rollcall, folder) = (Rollcall::serve().await, folder().display().to_string());
     let dry = rollcall.run(&["replay", &folder, "--to", &rollcall.webhooks(), "--dry-run", "--json"]).ends_with(0).json();
-    assert_eq!((&dry["sent"], dry["deliveries"].as_array().expect("a list").len()), (&0.into(), 36));
+    assert_eq!((&dry["sent"], dry["deliveries"].as_array().expect("a list").len()), (&0.into(), 56));
     for effect in effects() {
         expect_before(&rollcall, &effect).await?;
     }
@@ -113,7 +113,7 @@ async fn a_replay_of_the_folder_changes_the_answers_as_the_table_says_and_so_doe
 
     for _ in 0..2 {
         let summary = rollcall.run(&["replay", &folder, "--to", &rollcall.webhooks(), "--json"]).ends_with(0).json();
-        assert_eq!((&summary["sent"], &summary["failed"]), (&36.into(), &0.into()), "{summary}");
+        assert_eq!((&summary["sent"], &summary["failed"]), (&56.into(), &0.into()), "{summary}");
         let statuses = summary["deliveries"].as_array().expect("a list").iter().map(|delivery| &delivery["status"]);
         assert!(statuses.clone().all(|status| *status == 204), "{summary}");
         for effect in effects() {

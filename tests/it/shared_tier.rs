@@ -166,6 +166,31 @@ async fn i8_foreign_values_are_misses_and_are_overwritten() {
     assert!(node.redis.counts().foreign_values.get() >= 15);
 }
 
+/// Whatever somebody made of a guard: it vouches for nothing, and the next fill writes it anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_corrupt_guards_are_misses_and_are_overwritten() {
+    let server = RedisServer::start();
+    let node = RedisNode::started(&server.url()).await;
+    let corruptions: [&[&[&str]]; 6] = [
+        &[&["HSET", GUARD, "as_of", "yesterday"]],
+        &[&["HSET", GUARD, "as_of", ""]],
+        &[&["HSET", GUARD, "begun", "many"]],
+        &[&["HDEL", GUARD, "lease"]],
+        &[&["DEL", GUARD], &["SET", GUARD, "a string"]],
+        &[&["DEL", GUARD], &["LPUSH", GUARD, "a list"]],
+    ];
+    for corruption in corruptions {
+        fill(&node.shared, &user(1), &list("org:admin")).await;
+        for command in corruption {
+            server.query(command);
+        }
+        let is_vouched_for = get(&node.shared, &user(1)).await.is_some();
+        assert_eq!(is_vouched_for, corruption[0].contains(&"begun"), "{corruption:?}");
+        assert_eq!(fill(&node.shared, &user(1), &list("org:member")).await, Landed::Landed, "{corruption:?}");
+        assert_eq!(get(&node.shared, &user(1)).await.expect("ours").list.role(0), "org:member", "{corruption:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_its_guard_does_not_vouch_for_is_a_miss() {
     let server = RedisServer::start();

@@ -1,7 +1,6 @@
 //! Messages that come twice, late, or in any order: in the end every answer is the origin's. I3, I4.
 
 use rollcall::dev::{Message, World as ClerkWorld};
-use serde_json::Value;
 
 use crate::world::answer::Answer;
 use crate::world::service::{Deployment, READ_KEY, Setup, World, run_on_both, run_test};
@@ -22,49 +21,68 @@ async fn send(world: &World, message: &Message) {
     assert_eq!(delivery.status, Some(204), "{delivery:?}");
 }
 
-/// Role and membership of each user, as answered and as Clerk has it.
-async fn in_harbour(world: &World, user: &str) -> anyhow::Result<(Value, Value)> {
+/// Membership and role of a user in the harbour, as answered.
+async fn answered(world: &World, user: &str) -> anyhow::Result<Option<(String, String)>> {
     let answer = world.check(user, HARBOUR).await?;
-    let answered = if answer.status == 200 { answer.is_member() } else { Value::Null };
-    let clerk = world.clerk.world().lock();
-    let truth = clerk.membership(user, HARBOUR).expect("in the end everybody is a member");
-    let truth = serde_json::json!({"id": truth.id, "role": truth.role});
-    Ok((serde_json::json!({"id": answered["membershipId"], "role": answered["role"]}), truth))
+    if answer.status == 404 {
+        answer.is_not_a_member();
+        return Ok(None);
+    }
+    let member = answer.is_member();
+    let text = |name: &str| member[name].as_str().expect("a text").to_owned();
+    Ok(Some((text("membershipId"), text("role"))))
 }
 
-/// A user is promoted, leaves, joins again and is promoted again: four messages in all 24 orders, every second one twice,
-/// with a read after each.
+/// The same as it is at Clerk.
+fn truth(world: &World, user: &str) -> Option<(String, String)> {
+    let clerk = world.clerk.world().lock();
+    clerk.membership(user, HARBOUR).map(|row| (row.id.clone(), row.role.clone()))
+}
+
+/// A user is promoted, leaves, joins again, is promoted again, and asked about after each. Each of the four messages is sent as
+/// soon as it exists and those before it in the order were sent, every second one twice. Whenever all that happened was told,
+/// the answer is the truth.
+async fn live_through(world: &World, user: &str, order: &[usize]) -> anyhow::Result<()> {
+    let step = |number| match number {
+        0 => world.change(|clerk| clerk.change_role(user, HARBOUR, "org:admin")),
+        1 => world.change(|clerk| clerk.revoke(user, HARBOUR)),
+        2 => world.change(|clerk| clerk.grant(user, HARBOUR, "org:member")),
+        _ => world.change(|clerk| clerk.change_role(user, HARBOUR, "org:billing_manager")),
+    };
+    let (mut happened, mut sent) = (Vec::new(), 0);
+    for number in 0..order.len() {
+        happened.push(step(number));
+        while let Some(next) = order.get(sent).filter(|next| **next < happened.len()) {
+            for _ in 0..=sent % 2 {
+                send(world, &happened[*next].messages[0]).await;
+            }
+            sent += 1;
+        }
+        let answered = answered(world, user).await?;
+        if sent == happened.len() {
+            assert_eq!(answered, truth(world, user), "{user}, told in the order {order:?}, after {sent}");
+        }
+    }
+    Ok(())
+}
+
+/// All 24 orders, a user each.
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_any_order_and_repetition_ends_with_the_truth() {
-    let people = orders(4).into_iter().enumerate().map(|(n, order)| (format!("user_p{n}"), order));
-    let people: Vec<_> = people.collect();
     let setup = || {
         let mut clerk = ClerkWorld::small();
-        for (user, _) in &people {
-            clerk.put_into(user, 1).expect("room for a few");
-            clerk.grant(user, HARBOUR, "org:member").expect("not a member yet");
+        for n in 0..24 {
+            let user = format!("user_{n}");
+            clerk.put_into(&user, 1).expect("room for a few");
+            clerk.grant(&user, HARBOUR, "org:member").expect("not a member yet");
         }
         Setup { clerk, ..Setup::default() }
     };
     run_on_both(setup, async |world: &mut World| {
-        for (user, order) in &people {
-            world.check(user, HARBOUR).await?.is_member();
-            let history = [
-                world.change(|clerk| clerk.change_role(user, HARBOUR, "org:admin")),
-                world.change(|clerk| clerk.revoke(user, HARBOUR)),
-                world.change(|clerk| clerk.grant(user, HARBOUR, "org:member")),
-                world.change(|clerk| clerk.change_role(user, HARBOUR, "org:billing_manager")),
-            ];
-            for (place, step) in order.iter().enumerate() {
-                for _ in 0..=place % 2 {
-                    send(world, &history[*step].messages[0]).await;
-                }
-                world.check(user, HARBOUR).await?;
-            }
-        }
-        for (user, order) in &people {
-            let (answered, truth) = in_harbour(world, user).await?;
-            assert_eq!(answered, truth, "{user}, delivered in the order {order:?}");
+        for (n, order) in orders(4).iter().enumerate() {
+            let user = format!("user_{n}");
+            assert_eq!(answered(world, &user).await?, truth(world, &user));
+            live_through(world, &user, order).await?;
         }
         Ok(())
     })

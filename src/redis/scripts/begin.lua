@@ -5,6 +5,12 @@
 -- KEYS: the guard. ARGV: a fresh token, how long the guard must live at least (ms).
 -- Answers {lease, seconds, microseconds}: the time is the as-of of the reading that follows.
 local time = redis.call('TIME')
+-- A guard that is no hash, or counts in words, was not written by us.
+local kind = redis.call('TYPE', KEYS[1])['ok']
+local is_ours = kind == 'none' or (kind == 'hash' and tonumber(redis.call('HGET', KEYS[1], 'begun') or '0'))
+if not is_ours then
+  redis.call('DEL', KEYS[1])
+end
 local lease = redis.call('HGET', KEYS[1], 'lease')
 if not lease then
   lease = ARGV[1]

@@ -11,8 +11,9 @@
 if redis.call('HGET', KEYS[2], 'lease') ~= ARGV[1] then
   return 'lease'
 end
-local landed = redis.call('HGET', KEYS[2], 'as_of')
-if landed and tonumber(landed) > tonumber(ARGV[2]) then
+-- An as-of that is no number was not written by us, and refuses nothing.
+local landed = tonumber(redis.call('HGET', KEYS[2], 'as_of') or '')
+if landed and landed > tonumber(ARGV[2]) then
   return 'newer'
 end
 

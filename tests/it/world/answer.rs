@@ -21,9 +21,46 @@ impl Answer {
         })
     }
 
+    /// What the contract says of every answer: nobody in between may keep it, it names its request, and no browser is
+    /// invited.
+    #[track_caller]
+    pub fn lawful(self) -> Self {
+        let kept: Vec<_> = self.headers.get_all("cache-control").iter().collect();
+        assert_eq!(kept, ["private, no-store"], "{self:?}");
+        let ids = self.headers.get_all("x-request-id").iter().count();
+        assert!(ids == 1 && !self.header("x-request-id").is_empty(), "{self:?}");
+        assert!(!self.headers.keys().any(|name| name.as_str().starts_with("access-control-")), "{self:?}");
+        self
+    }
+
     /// A header's text; empty when it is not there.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A header's number.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> u64 {
+        self.header(name).parse().unwrap_or_else(|_| panic!("{name} is no number: {self:?}"))
+    }
+
+    /// It came this way, as `Cache-Status` says.
+    #[track_caller]
+    pub fn came(&self, way: &str) {
+        assert_eq!(self.header("cache-status"), format!("rollcall; {way}"), "{self:?}");
+    }
+
+    /// The results of a batch, each as `true member`, `false role-missing`, `null unavailable`.
+    #[track_caller]
+    pub fn results(&self) -> Vec<String> {
+        assert_eq!(self.status, 200, "{self:?}");
+        let body = self.json();
+        let result = |row: &Value| {
+            assert_eq!(row["allowed"] == true, row["membership"].is_object(), "{row}");
+            assert_eq!(row["allowed"].is_boolean(), row["ageMs"].is_u64(), "{row}");
+            format!("{} {}", row["allowed"], row["reason"].as_str().expect("a reason"))
+        };
+        body["results"].as_array().expect("results").iter().map(result).collect()
     }
 
     /// The body as JSON.
@@ -55,6 +92,23 @@ impl Answer {
     pub fn is_not_a_member(&self) {
         self.is_problem(404, "not-a-member");
         assert_eq!(self.header("rollcall-decision"), "not-a-member", "{self:?}");
+    }
+
+    /// No such user, by decision.
+    #[track_caller]
+    pub fn is_user_unknown(&self) {
+        self.is_problem(404, "user-unknown");
+        assert_eq!(self.header("rollcall-decision"), "user-unknown", "{self:?}");
+    }
+
+    /// A problem that names the one thing that was wrong, and what is accepted there.
+    #[track_caller]
+    pub fn is_problem_of(&self, code: &str, field: &str) {
+        self.is_problem(400, code);
+        let problem = self.json();
+        assert_eq!(problem["field"], field, "{problem}");
+        assert!(problem["accepted"].is_string(), "{problem}");
+        assert_eq!(self.header("rollcall-decision"), "", "{self:?}");
     }
 
     /// A problem of this status and code, in the problem's own media type.

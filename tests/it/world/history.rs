@@ -65,6 +65,7 @@ pub enum About {
 /// A question and its answer.
 #[derive(Debug)]
 pub struct Read {
+    #[expect(dead_code, reason = "shown when the checker objects")]
     pub node: usize,
     pub user: String,
     pub about: About,

@@ -1,6 +1,7 @@
 //! The world around the service: real servers started for a test, with their faults at hand.
 
 pub mod answer;
+pub mod asking;
 pub mod dice;
 pub mod history;
 pub mod redis_node;

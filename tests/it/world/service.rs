@@ -97,6 +97,11 @@ pub async fn run_on_both(setup: impl Fn() -> Setup, test: impl AsyncFn(&mut Worl
     }
 }
 
+/// The same, both at once: for tests that wait for time to pass.
+pub async fn run_on_both_at_once(setup: impl Fn() -> Setup, test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
+    tokio::join!(run_test(Deployment::Alone, setup(), &test), run_test(Deployment::Redis(1), setup(), &test));
+}
+
 impl World {
     /// Starts Clerk, Redis and the nodes; every node is ready.
     pub async fn start(deployment: Deployment, setup: Setup) -> Self {
@@ -178,7 +183,7 @@ impl World {
         let url = format!("{}{path}", self.nodes[number].url());
         let request = self.http.get(url).bearer_auth(READ_KEY);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Answer::of(request.send().await?).await
+        self.send(request).await
     }
 
     /// The list of a user, asked of the first node.
@@ -241,6 +246,11 @@ impl Node {
     /// Where its webhooks go.
     pub fn webhooks(&self) -> String {
         format!("{}/webhooks/clerk", self.url())
+    }
+
+    /// Begins to stop it, and waits for nothing.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
     }
 
     /// Drains and stops it.
