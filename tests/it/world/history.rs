@@ -65,7 +65,6 @@ pub enum About {
 /// A question and its answer.
 #[derive(Debug)]
 pub struct Read {
-    #[expect(dead_code, reason = "shown when the checker objects")]
     pub node: usize,
     pub user: String,
     pub about: About,
