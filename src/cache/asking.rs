@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::answer::{Answer, Ask, ReadError, Source};
+use super::fill::Plan;
 use super::flight::{Boarding, Flown, Reading};
 use super::miss::RETRY_AFTER;
 use super::{CHECK_WINDOW, Cache};
@@ -43,7 +44,10 @@ impl Cache {
             };
             match flight.landing().await {
                 Flown::Landed(reading) => match self.shortfall(ask, &reading) {
-                    None => return Ok(answer(reading, source(why, is_mine))),
+                    None => {
+                        let is_mine = is_mine && reading.candidate.as_of >= flight.begun;
+                        return Ok(answer(reading, source(why, is_mine)));
+                    }
                     Some(needed) => not_before = needed,
                 },
                 Flown::Overtaken(reading) => {
@@ -69,8 +73,8 @@ impl Cache {
             return Ok(Boarding::Joined(flight));
         }
         let allowance = Allowance::take(ask.allowance.as_ref()).ok_or(ReadError::AllowanceSpent)?;
-        let (cache, user) = (self.clone(), ask.user.clone());
-        let fly = move |begun, overtaken| cache.fly(user, priority, begun, overtaken);
+        let (cache, plan) = (self.clone(), Plan { user: ask.user.clone(), priority, not_before });
+        let fly = move |begun, overtaken| cache.fly_unless_landed(plan, begun, overtaken);
         let boarding = flights.board(&ask.user, not_before, self.io(), fly);
         if matches!(boarding, Boarding::Led(_)) {
             allowance.spend();

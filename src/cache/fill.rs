@@ -25,9 +25,35 @@ use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};
 use crate::ports::{Landed, Lease, OriginAnswer, OriginError, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
-use crate::protocol::freshness::Candidate;
+use crate::protocol::freshness::{Candidate, Wants};
+
+/// What a flight is to bring.
+pub(super) struct Plan {
+    /// Of whom.
+    pub user: UserId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// A reading that began earlier is of no use.
+    pub not_before: Moment,
+}
 
 impl Cache {
+    /// One origin read of the user, unless a flight that just ended brought what began at `not_before` or later: who missed
+    /// the tiers before it landed, and the sky after it left, would ask once more. A flight lands before it leaves, so what
+    /// is looked at here, with this flight in the map, is not missed twice (I11).
+    pub(super) async fn fly_unless_landed(self, plan: Plan, begun: Moment, overtaken: Arc<AtomicBool>) -> Flown {
+        let now = clock::now();
+        let known = self.known(&plan.user).filter(|known| known.has_standing && now <= known.reread_at);
+        match known.map(|known| known.reading) {
+            Some(reading)
+                if reading.candidate.as_of >= plan.not_before && self.is_good(reading.candidate, &Wants::default(), begun) =>
+            {
+                Flown::Landed(reading)
+            }
+            _ => self.fly(plan.user, plan.priority, begun, overtaken).await,
+        }
+    }
+
     /// One origin read of the user. A drop at any await leaves at most a lease that nobody uses.
     pub(super) async fn fly(self, user: UserId, priority: Priority, begun: Moment, overtaken: Arc<AtomicBool>) -> Flown {
         let cache = &*self.inner;

@@ -72,6 +72,23 @@ async fn i11_a_hundred_cold_reads_of_a_user_are_one_read_of_the_origin() {
     .await;
 }
 
+/// Nothing is held: some miss the tiers before the flight lands, and look for it after it has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_a_crowd_that_comes_while_the_flight_lands_asks_the_origin_once() {
+    run_on_both(
+        || Setup::crowded(12),
+        async |world: &mut World| {
+            for user in (0..12).map(crowd) {
+                let answers = join_all((0..400).map(|_| world.list(&user))).await;
+                assert!(answers.into_iter().all(|answer| answer.is_ok_and(|answer| answer.status == 200)));
+                assert_eq!(world.clerk.calls().of_user(&user), 1, "{user}");
+            }
+            Ok(())
+        },
+    )
+    .await;
+}
+
 /// Each in a world of its own: failures of one would open the breaker for the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn i8_an_origin_that_fails_is_never_an_answer_about_an_unknown_user() {
