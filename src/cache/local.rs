@@ -24,7 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{Content, Question};
 use crate::domain::{Moment, UserId};
-use crate::protocol::denial::Denials;
+use crate::protocol::denial::{Denials, Denied};
 use crate::protocol::freshness::Bounds;
 
 /// Stripes: enough that a change rarely refuses a stranger's insert.
@@ -55,8 +55,10 @@ pub struct Entry {
     pub refresh_at: AtomicU64,
     /// It lacks a membership that was announced: past `reread_at` it is no answer at all.
     pub is_brief: bool,
-    /// Refusals given from this user's readings. Guards itself only; never held over anything.
+    /// Refusals given from this user's readings. Guards itself only; never held over anything. Written under the shard's lock.
     pub denials: Mutex<Denials>,
+    /// Bytes of the refusals, as counted. Written under the shard's lock, so that removing an entry gives back what it took.
+    pub denied_bytes: AtomicU64,
 }
 
 /// A stripe's value, read before the facts are looked at or the origin is asked.
@@ -95,6 +97,7 @@ impl Entry {
             refresh_at: AtomicU64::new(refresh_at.as_micros()),
             is_brief: false,
             denials: Mutex::default(),
+            denied_bytes: AtomicU64::new(0),
         }
     }
 
@@ -115,7 +118,7 @@ impl Entry {
             Content::List(list) => list.bytes(),
             Content::Unknown => 0,
         };
-        (content + user.as_str().len() + ENTRY_OVERHEAD) as u64
+        (content + user.as_str().len() + ENTRY_OVERHEAD) as u64 + self.denied_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -154,7 +157,8 @@ impl Local {
             return false;
         }
         let node = self.next_node.fetch_add(1, Ordering::Relaxed);
-        let bytes = entry.bytes(user);
+        // Added before the entry is there to be removed: a removal at the same time would else make less than nothing of the
+        // sum of a tier that holds little, and the bound would push that little out.
         match self.map.entry(user.clone()) {
             Slot::Occupied(mut slot) => {
                 if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
@@ -169,8 +173,10 @@ impl Local {
                 let old_bytes = old.bytes(user);
                 let mut denials = old.denials.lock().expect("nothing panics while it is held").clone();
                 denials.retain(|denied| entry.content.still_denies(denied));
+                entry.denied_bytes = AtomicU64::new(denials.bytes() as u64);
                 entry.denials = Mutex::new(denials);
                 entry.visited = AtomicBool::new(old.visited.load(Ordering::Relaxed));
+                self.bytes.fetch_add(entry.bytes(user), Ordering::Relaxed);
                 slot.insert((node, Arc::new(entry)));
                 self.bytes.fetch_sub(old_bytes, Ordering::Relaxed);
             }
@@ -179,12 +185,29 @@ impl Local {
                     self.refused.inc();
                     return false;
                 }
+                self.bytes.fetch_add(entry.bytes(user), Ordering::Relaxed);
                 slot.insert((node, Arc::new(entry)));
             }
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.enqueue(user, node);
         true
+    }
+
+    /// Remembers a "no" beside the reading it rests on, if that is still here, so that the next one may rest on it longer.
+    pub fn note_denial(&self, user: &UserId, as_of: Moment, denied: Denied) {
+        {
+            let Some(slot) = self.map.get_mut(user) else { return };
+            let entry = &slot.1;
+            if entry.as_of != as_of {
+                return;
+            }
+            let mut denials = entry.denials.lock().expect("nothing panics while it is held");
+            denials.record(denied, as_of);
+            let bytes = denials.bytes() as u64;
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.bytes.fetch_sub(entry.denied_bytes.swap(bytes, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.push_out();
     }
 
     /// A change of the user passes: bumps the stripe, drops the entry. Answers whether the entry was in use.
@@ -221,6 +244,11 @@ impl Local {
         if is_bloated {
             self.compact();
         }
+        self.push_out();
+    }
+
+    /// Evicts from the front until the bytes are within the limit.
+    fn push_out(&self) {
         while self.bytes.load(Ordering::Relaxed) > self.bytes_max {
             let Some((user, node)) = self.queue().pop_front() else { return };
             let is_spared =
@@ -263,12 +291,83 @@ impl Local {
 
 impl Content {
     /// Whether a remembered refusal is still what this content says.
-    fn still_denies(&self, denied: &crate::protocol::denial::Denied) -> bool {
-        use crate::protocol::denial::Denied;
+    fn still_denies(&self, denied: &Denied) -> bool {
         match denied {
             Denied::User => matches!(self, Self::Unknown),
             Denied::EmptyList => self.denies(&Question::List).as_ref() == Some(denied),
             Denied::Organization(organization) => self.denies(&Question::Member(organization.clone())).as_ref() == Some(denied),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{List, OrganizationRef};
+
+    fn user(n: usize) -> UserId {
+        UserId::parse(&format!("user_{n}")).expect("id")
+    }
+
+    fn land(local: &Local, user: &UserId, content: Content) -> bool {
+        local.land(user, local.stripe(user), Entry::new(content, Moment::ZERO, Moment::ZERO, Moment::ZERO))
+    }
+
+    fn slug(n: usize) -> Denied {
+        Denied::Organization(OrganizationRef::parse(&format!("{}{n}", "s".repeat(200))).expect("slug"))
+    }
+
+    #[test]
+    fn i12_refusals_count_and_are_given_back_with_their_entry() {
+        let local = Local::new(1 << 20);
+        land(&local, &user(1), Content::List(List::new(&[])));
+        let (bare, _) = local.size();
+        for n in 0..100 {
+            local.note_denial(&user(1), Moment::ZERO, slug(n));
+        }
+        let (full, _) = local.size();
+        assert!(full > bare + 16 * 200, "{bare} {full}");
+        assert!(full < bare + 16 * 400, "only so many are kept");
+        land(&local, &user(1), Content::List(List::new(&[])));
+        assert_eq!(local.size().0, full, "they are carried over, and counted once");
+        local.invalidate(&user(1));
+        assert_eq!(local.size(), (0, 0));
+    }
+
+    #[test]
+    fn i12_refusals_push_out_others() {
+        let local = Local::new(64 << 10);
+        for n in 0..50 {
+            land(&local, &user(n), Content::Unknown);
+            for slug_n in 0..16 {
+                local.note_denial(&user(n), Moment::ZERO, slug(slug_n));
+            }
+        }
+        let (bytes, users) = local.size();
+        assert!(bytes <= 64 << 10 && users < 20 && local.evicted.get() > 0, "{bytes} bytes of {users} users");
+    }
+
+    /// Changes remove what others are just inserting: the sum never falls below nothing.
+    #[test]
+    fn i12_inserts_and_changes_at_once_leave_the_sum_right() {
+        let local = Local::new(1 << 30);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let local = &local;
+                scope.spawn(move || {
+                    for n in 0..200_000 {
+                        let user = user(1);
+                        match (n + thread) % 2 {
+                            0 => _ = land(local, &user, Content::Unknown),
+                            _ => _ = local.invalidate(&user),
+                        }
+                        assert!(local.bytes.load(Ordering::Relaxed) < 1 << 40, "less than nothing");
+                    }
+                });
+            }
+        });
+        assert_eq!(local.evicted.get(), 0, "nothing is near the limit");
+        local.invalidate(&user(1));
+        assert_eq!(local.size(), (0, 0));
     }
 }

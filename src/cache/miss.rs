@@ -183,8 +183,6 @@ impl Cache {
     /// Remembers a "no" beside the reading it rests on, so that the next one may rest on it longer.
     fn note_denial(&self, ask: &Ask, answer: &Answer) {
         let Some(denied) = answer.content.denies(&ask.question) else { return };
-        if let Some(entry) = self.inner.local.get(&ask.user).filter(|entry| entry.as_of == answer.candidate.as_of) {
-            entry.denials.lock().expect("nothing panics while it is held").record(denied, entry.as_of);
-        }
+        self.inner.local.note_denial(&ask.user, answer.candidate.as_of, denied);
     }
 }

@@ -35,6 +35,8 @@ struct Denial {
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 /// No refusal is trusted for longer, but for an empty list, which may be up to the TTL.
 const WINDOW_MAX: Duration = Duration::from_secs(30);
+/// What a shared text costs beside its bytes: two counts, and the allocator's own.
+const TEXT_OVERHEAD: usize = 32;
 /// Refusals remembered per user.
 const DENIALS_MAX: usize = 16;
 
@@ -69,7 +71,18 @@ impl Denials {
         if self.0.len() == DENIALS_MAX {
             self.0.remove(0);
         }
+        // One by one: a user nobody knows has one refusal, and there may be many such users.
+        self.0.reserve_exact(1);
         self.0.push(Denial { what, times: 1, as_of });
+    }
+
+    /// Bytes held, for the limit of the local tier.
+    pub fn bytes(&self) -> usize {
+        let text = |what: &Denied| match what {
+            Denied::Organization(organization) => organization.as_str().len() + TEXT_OVERHEAD,
+            Denied::EmptyList | Denied::User => 0,
+        };
+        self.0.iter().map(|denial| size_of::<Denial>() + text(&denial.what)).sum()
     }
 
     /// Forgets refusals that a newer reading contradicts: an organization now there, a list no longer empty.
