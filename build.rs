@@ -6,6 +6,8 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=ROLLCALL_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
+    // Embedded by a macro that does not watch them.
+    println!("cargo::rerun-if-changed=migrations");
     let given = std::env::var("ROLLCALL_COMMIT").ok().map(|commit| commit.trim().to_owned()).filter(|commit| !commit.is_empty());
     if given.is_none() {
         watch_head();

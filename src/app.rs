@@ -15,6 +15,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -23,14 +24,22 @@ use crate::clerk::{self, Clerk};
 use crate::config::Config;
 use crate::http::auth::Keys;
 use crate::http::{self, Readiness, State};
-use crate::ingest::{Applier, Intake};
+use crate::ingest::{Applier, Intake, Repair, Upkeep, Worker};
+use crate::journal::{self, Sharing, SqlJournal};
 use crate::memory::MemoryStream;
-use crate::ports::{ChangeStream, Fence, SharedTier};
+use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
 use crate::redis::{self, Redis};
 use crate::webhook::Secrets;
 
 /// Requests under way at a shutdown have this long to end.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// Background work ends at its next await.
+const BACKGROUND_STOP_MAX: Duration = Duration::from_secs(1);
+/// Unreadable messages are kept for whoever mends the reader.
+const BURIED_KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
+/// Beyond TTL and grace, for reads under way and clocks.
+const REPAIR_MARGIN: Duration = Duration::from_secs(60);
 
 /// A service that is listening and not yet running.
 pub struct App {
@@ -38,8 +47,16 @@ pub struct App {
     server: Server,
     state: web::Data<State>,
     redis: Option<Arc<Redis>>,
-    background: Vec<JoinHandle<()>>,
+    /// Closed at the end, if it is this node's own.
+    journal: Option<Arc<SqlJournal>>,
+    background: Background,
     shutdown_delay: Duration,
+}
+
+/// What runs beside the server until it is told to stop.
+struct Background {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// Where changes go and values are shared: Redis, or this process alone.
@@ -53,18 +70,30 @@ struct Shared {
 
 /// Connects everything and binds the listener. `io` is the runtime that owns connections, flights and background work.
 ///
-/// Fails on what an operator must mend: a listener that cannot be bound, a Redis that cannot carry the promises, a key prefix
-/// that belongs to another Clerk instance. A Redis or a Clerk that is merely away does not stop a start.
+/// Fails on what an operator must mend: a listener that cannot be bound, a journal that cannot be opened, a Redis that cannot
+/// carry the promises, a key prefix that belongs to another Clerk instance. A Redis or a Clerk that is merely away does not
+/// stop a start.
 pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
+    let sharing = if config.redis_url.is_some() { Sharing::Nodes } else { Sharing::Alone };
+    let settings = journal::Settings { url: config.database_url.clone(), io: io.clone() };
+    let journal = Arc::new(SqlJournal::open(settings, sharing).await?);
+    let mut app = build_on(config, journal.clone(), io).await?;
+    app.journal = Some(journal);
+    Ok(app)
+}
+
+/// The same on a journal that several nodes of this process share; whoever opened it closes it.
+pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> anyhow::Result<App> {
     let settings = clerk::Settings {
         secret_key: config.clerk_secret_key.clone(),
         api_url: config.clerk_api_url.clone(),
         rate: config.origin_rate,
     };
     let clerk = Arc::new(Clerk::new(settings).context("the origin's client cannot be made")?);
-    let shared = connect(&config, &clerk, &io).await?;
+    let shared = connect(&config, &clerk, journal.id(), &io).await?;
     let mut registry = Registry::default();
     clerk.counts().register(&mut registry);
+    journal.counts().register(&mut registry);
     if let Some(redis) = &shared.redis {
         redis.counts().register(&mut registry);
     }
@@ -82,33 +111,50 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     for number in secrets.short() {
         warn!(secret = number, "a webhook secret is short: 24 bytes are usual");
     }
-    let intake = Arc::new(Intake::new(secrets, applier.clone()));
+    let left = Arc::new(Notify::new());
+    let intake = Arc::new(Intake::new(secrets, journal.clone(), applier.clone(), config.journal_keep, left.clone()));
+    let keep = Retention { settled: config.journal_retention, buried: BURIED_KEPT.max(config.journal_retention) };
+    let upkeep = Arc::new(Upkeep::new(journal.clone(), keep));
     cache.register(&mut registry);
     intake.register(&mut registry);
+    upkeep.register(&mut registry);
 
-    let tending = io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone()));
-    let background = vec![tending, io.spawn(look_again(clerk.clone()))];
+    let repair = Repair::new(journal.clone(), applier.clone(), config.bounds.ttl + config.bounds.grace + REPAIR_MARGIN);
+    let worker = Worker::new(journal.clone(), applier.clone(), left);
+    let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
+    background.tasks.push(io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone())));
+    background.tasks.push(io.spawn(look_again(clerk.clone())));
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
+        // Before the first read: a reading of a lagging origin must already meet what was acknowledged.
+        let remembering = io.spawn(async move { repair.remember().await });
+        remembering.await.context("the process is ending")?.context("the journal cannot be read")?;
+    } else if let Some(redis) = &shared.redis {
+        background.tasks.push(io.spawn(repair.run(redis.history(), background.stop.subscribe())));
+        redis.spawn_tail(Arc::new(cache.clone()), journal.id());
     }
-    if let Some(redis) = &shared.redis {
-        redis.spawn_tail(Arc::new(cache.clone()));
-    }
+    background.tasks.push(io.spawn(worker.run(background.stop.subscribe())));
+    background.tasks.push(io.spawn(upkeep.clone().run(background.stop.subscribe())));
 
-    let readiness = Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream };
+    let readiness =
+        Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream, upkeep };
     let keys = ArcSwap::from_pointee(Keys::new(config.api_keys.clone()));
     let state = web::Data::new(State { cache, applier, intake, keys, readiness, registry });
     let (server, address) = listen(&config, state.clone())?;
-    Ok(App { address, server, state, redis: shared.redis, background, shutdown_delay: config.shutdown_delay })
+    Ok(App { address, server, state, redis: shared.redis, journal: None, background, shutdown_delay: config.shutdown_delay })
 }
 
-async fn connect(config: &Config, clerk: &Clerk, io: &Handle) -> anyhow::Result<Shared> {
+async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> anyhow::Result<Shared> {
     let Some(url) = &config.redis_url else {
         let memory = Arc::new(MemoryStream::default());
         return Ok(Shared { tier: None, stream: memory.clone(), fence: Fence::always(), redis: None, memory: Some(memory) });
     };
     let settings = redis::Settings { url: url.clone(), prefix: config.key_prefix.clone(), bounds: config.bounds, io: io.clone() };
     let redis = Arc::new(Redis::connect(settings).await?);
+    match redis.check_journal(journal).await {
+        Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
+        Err(refused) => return Err(refused.into()),
+    }
     match clerk.instance_id().await {
         Ok(Some(instance)) => match redis.check_instance(&instance).await {
             Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
@@ -153,13 +199,33 @@ impl App {
         });
         let served = self.server.await.context("the server failed");
         stopping.abort();
-        for task in &self.background {
-            task.abort();
-        }
+        self.background.stop().await;
         if let Some(redis) = &self.redis {
             redis.stop().await;
         }
+        if let Some(journal) = &self.journal {
+            journal.close().await;
+        }
         served
+    }
+}
+
+impl Background {
+    /// Tells everything to stop, and ends what does not hear. Nothing here has to come to its end.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
+        let ended = async {
+            for task in self.tasks {
+                // A task that panicked has ended too, and was logged.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(BACKGROUND_STOP_MAX, ended).await.is_err() {
+            warn!("background work did not stop in time");
+        }
     }
 }
 

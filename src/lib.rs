@@ -8,6 +8,7 @@ pub mod webhook;
 // The middle floor: the doors, and what stands behind each.
 pub mod clerk;
 pub mod clock;
+pub mod journal;
 pub mod memory;
 pub mod ports;
 pub mod redis;

@@ -4,6 +4,7 @@
 //! `REDIS_URL` in the environment it may be several nodes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::serve::told_to_stop;
 use crate::app::{self, App};
 use crate::config::{Environment, Settings, Typed};
 use crate::dev::{Options, StandIn, World};
+use crate::journal::{self, Sharing, SqlJournal};
 use crate::telemetry;
 
 /// The service key of every `dev` on loopback: known to all, so that documented requests work when pasted.
@@ -65,14 +67,18 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
             return Ok(());
         }
         let environment = environment.with("CLERK_API_URL", clerk.url());
+        let folder = Folder::make()?;
+        let environment = folder.journal(environment);
+        let journal = open_journal(&environment, io).await?;
         let mut nodes = Vec::new();
         for number in 0..args.nodes {
-            nodes.push(build_node(node_address(&args, number), &environment, &clerk, io).await?);
+            nodes.push(build_node(node_address(&args, number), &environment, &clerk, journal.clone(), io).await?);
         }
         let addresses: Vec<SocketAddr> = nodes.iter().map(App::address).collect();
         clerk.sender().set_endpoints(addresses.iter().map(|address| format!("http://{address}/webhooks/clerk")).collect());
-        println!("{}", guide(&addresses, &clerk.url()));
+        println!("{}", guide(&addresses, &clerk.url(), environment.get("DATABASE_URL").unwrap_or_default()));
         run_all(nodes, shutdown).await?;
+        journal.close().await;
         clerk.stop().await;
         anyhow::Ok(())
     })?;
@@ -100,14 +106,52 @@ async fn start_clerk(args: &Args, io: &Handle) -> anyhow::Result<StandIn> {
     io.spawn(StandIn::start(options)).await.context("the stand-in did not start")?
 }
 
-async fn build_node(address: SocketAddr, environment: &Environment, clerk: &StandIn, io: &Handle) -> anyhow::Result<App> {
+/// The journal of all nodes: they share one process, so they may share a file too.
+async fn open_journal(environment: &Environment, io: &Handle) -> anyhow::Result<Arc<SqlJournal>> {
+    let url = Settings::gather(&Typed::default(), environment)?.database_url()?;
+    Ok(Arc::new(SqlJournal::open(journal::Settings { url, io: io.clone() }, Sharing::Alone).await?))
+}
+
+/// A folder of this run's own, gone when it ends: what `dev` remembers is of a world that ends with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("rollcall-dev-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// The journal is in there, unless the environment names one.
+    fn journal(&self, environment: Environment) -> Environment {
+        match environment.get("DATABASE_URL").or(environment.get("DATABASE_URL_FILE")) {
+            Some(_) => environment,
+            None => environment.with("DATABASE_URL", format!("sqlite://{}", self.0.join("rollcall.db").display())),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left is the system's to clear.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn build_node(
+    address: SocketAddr,
+    environment: &Environment,
+    clerk: &StandIn,
+    journal: Arc<SqlJournal>,
+    io: &Handle,
+) -> anyhow::Result<App> {
     let environment = environment
         .clone()
         .with("ROLLCALL_LISTEN", address.to_string())
         .with("CLERK_SECRET_KEY", clerk.secret_key())
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
     let config = Settings::gather(&Typed::default(), &environment)?.resolve()?;
-    app::build(config, io.clone()).await.context("cannot start")
+    app::build_on(config, journal, io.clone()).await.context("cannot start")
 }
 
 /// The first node where asked for; the others on the ports behind it and the stand-in's.
@@ -154,7 +198,7 @@ export ROLLCALL_LISTEN={listen}",
 }
 
 /// Requests that work when pasted.
-fn guide(nodes: &[SocketAddr], clerk: &str) -> String {
+fn guide(nodes: &[SocketAddr], clerk: &str, journal: &str) -> String {
     let at = format!("http://{}", nodes[0]);
     let ask = |path: &str| format!("curl -s -H 'Authorization: Bearer {DEV_KEY}' '{at}{path}'");
     let tell = |method: &str, path: &str, body: &str| {
@@ -182,6 +226,9 @@ Grant, change a role, rename, delete; an organization that no webhook tells of s
   {rename}
   {silent}
   {delete}
+
+What was received, and what became of it:
+  DATABASE_URL={journal} rollcall journal list
 
 The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
 ",

@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::http::auth::ServiceKey;
+use crate::ingest::Keep;
 use crate::protocol::freshness::Bounds;
 
 mod args;
@@ -42,6 +43,12 @@ pub struct Config {
     pub webhook_secrets: Vec<SecretString>,
     /// Redis, or none for a single process.
     pub redis_url: Option<SecretString>,
+    /// The journal: `sqlite://…` or `postgres://…`.
+    pub database_url: SecretString,
+    /// How long settled messages are kept.
+    pub journal_retention: Duration,
+    /// What is kept of a message.
+    pub journal_keep: Keep,
     /// Prefix of every key in Redis.
     pub key_prefix: String,
     /// Service keys.

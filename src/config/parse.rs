@@ -9,6 +9,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::http::auth::{Scope, ServiceKey};
+use crate::ingest::Keep;
 
 /// Keys are compared one after the other on every request.
 const API_KEYS_MAX: usize = 256;
@@ -56,6 +57,29 @@ pub(super) fn clerk_secret_key(text: &str) -> Parsed<SecretString> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.into()),
         false => Err("has white space or other characters that no key has inside it".to_owned()),
+    }
+}
+
+pub(super) fn database_url(text: &str) -> Parsed<SecretString> {
+    let accepted =
+        "Accepted: sqlite://rollcall.db (a file; three slashes begin an absolute path) or postgres://user:password@host/database";
+    if text.contains(":memory:") || text.contains("mode=memory") {
+        return Err(format!("a journal in memory would lose what was acknowledged. {accepted}"));
+    }
+    let path = text.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//")).unwrap_or_default();
+    let is_file = path.split('?').next().is_some_and(|path| !path.is_empty() && !path.ends_with('/'));
+    let is_server = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) && Url::parse(text).is_ok();
+    match is_file || is_server {
+        true => Ok(text.into()),
+        false => Err(format!("not the URL of a database. {accepted}")),
+    }
+}
+
+pub(super) fn journal_payload(text: &str) -> Parsed<Keep> {
+    match text {
+        "minimal" => Ok(Keep::Minimal),
+        "full" => Ok(Keep::Full),
+        _ => Err("not a kind of payload. Accepted: minimal, full".to_owned()),
     }
 }
 

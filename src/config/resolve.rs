@@ -22,6 +22,8 @@ const FACTS_RESERVE: Duration = Duration::from_secs(60);
 const STALENESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// Longer than any orchestrator waits before it kills.
 const SHUTDOWN_DELAY_MAX: Duration = Duration::from_secs(300);
+/// A century: more is a slip of the hand.
+const RETENTION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Clerk's limits per 10 s, by kind of key.
 const ORIGIN_LIMIT_LIVE: u32 = 1000;
 const ORIGIN_LIMIT_OTHER: u32 = 100;
@@ -38,9 +40,13 @@ impl Settings {
         let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
         let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
+        let database_url = keep(self.value(Name::DatabaseUrl, parse::database_url), &mut problems);
+        let journal_keep = keep(self.value(Name::JournalPayload, parse::journal_payload), &mut problems);
+        let journal_retention = keep(self.within(Name::JournalRetention, Duration::ZERO, RETENTION_MAX), &mut problems);
         let origin_rate = keep(self.value(Name::OriginRate, parse::origin_rate), &mut problems);
         let shutdown_delay = keep(self.within(Name::ShutdownDelay, Duration::ZERO, SHUTDOWN_DELAY_MAX), &mut problems);
         let bounds = self.find_bounds(&mut problems);
+        self.check_retention(journal_retention, bounds, &mut problems);
         problems.extend(self.logging().err().into_iter().flat_map(|error| error.problems));
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -53,6 +59,9 @@ impl Settings {
             api_keys: api_keys.expect("what is required was found, or is a problem"),
             clerk_api_url: clerk_api_url.expect(HAS_DEFAULT),
             redis_url,
+            database_url: database_url.expect(HAS_DEFAULT),
+            journal_retention: journal_retention.expect(HAS_DEFAULT),
+            journal_keep: journal_keep.expect(HAS_DEFAULT),
             listen: listen.expect(HAS_DEFAULT),
             key_prefix: key_prefix.expect(HAS_DEFAULT),
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
@@ -76,6 +85,11 @@ impl Settings {
     pub fn redis(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
         let prefix = self.value(Name::KeyPrefix, parse::key_prefix)?.expect(HAS_DEFAULT);
         Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
+    }
+
+    /// Where the journal is.
+    pub fn database_url(&self) -> Result<SecretString, ConfigError> {
+        Ok(self.value(Name::DatabaseUrl, parse::database_url)?.expect(HAS_DEFAULT))
     }
 
     /// TTL, grace, staleness bound, local age.
@@ -140,6 +154,15 @@ impl Settings {
             problems.push(self.relation(Name::LocalAgeMax, Name::Ttl, "the local age must be at most the TTL"));
         }
         Some(Bounds { staleness, ttl, grace, local_age_max: local_age_max.min(ttl) })
+    }
+
+    /// What a lost history is put back from must still be there.
+    fn check_retention(&self, retention: Option<Duration>, bounds: Option<Bounds>, problems: &mut Vec<Problem>) {
+        let (Some(retention), Some(bounds)) = (retention, bounds) else { return };
+        if retention < bounds.ttl + bounds.grace + FACTS_RESERVE {
+            let rule = "the journal must keep messages for at least TTL + grace + 1m: a lost history is put back from them";
+            problems.push(self.relation(Name::JournalRetention, Name::Grace, rule));
+        }
     }
 
     fn relation(&self, first: Name, second: Name, rule: &str) -> Problem {

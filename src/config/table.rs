@@ -12,6 +12,7 @@ pub enum Name {
     ApiKeys,
     ClerkApiUrl,
     RedisUrl,
+    DatabaseUrl,
     Listen,
     KeyPrefix,
     Ttl,
@@ -20,6 +21,8 @@ pub enum Name {
     LocalBytesMax,
     LocalAgeMax,
     OriginRate,
+    JournalRetention,
+    JournalPayload,
     ShutdownDelay,
     Log,
     LogFormat,
@@ -115,7 +118,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 17] = [
+pub const TABLE: [Setting; 20] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -154,6 +157,14 @@ pub const TABLE: [Setting; 17] = [
     )
     .secret()
     .note("none: one process"),
+    Setting::new(
+        Name::DatabaseUrl,
+        "DATABASE_URL",
+        Flag::Value("database-url"),
+        "The journal of webhook messages: `sqlite://path`, for one process, or `postgres://…`, which several nodes share.",
+    )
+    .secret()
+    .default("sqlite://rollcall.db"),
     Setting::new(
         Name::Listen,
         "ROLLCALL_LISTEN",
@@ -217,6 +228,24 @@ pub const TABLE: [Setting; 17] = [
         "cold reads are refused with 503 although Clerk would answer",
         "Clerk answers 429, also to the instance's other callers",
     ),
+    Setting::new(
+        Name::JournalRetention,
+        "ROLLCALL_JOURNAL_RETENTION",
+        Flag::Value("journal-retention"),
+        "How long settled messages are kept; unreadable ones stay 180 days, open ones as long as they are open.",
+    )
+    .default("30d")
+    .range(
+        "a resend is taken for a new message, and nobody can look back; below TTL + grace + 1 min refused",
+        "the database grows",
+    ),
+    Setting::new(
+        Name::JournalPayload,
+        "ROLLCALL_JOURNAL_PAYLOAD",
+        Flag::Value("journal-payload"),
+        "What is kept of a message: `minimal`, the change it makes true and nothing of a person; or `full`, the whole body, with names and addresses.",
+    )
+    .default("minimal"),
     Setting::new(
         Name::ShutdownDelay,
         "ROLLCALL_SHUTDOWN_DELAY",

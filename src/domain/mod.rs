@@ -9,9 +9,11 @@ mod ids;
 mod list;
 mod membership;
 mod moment;
+mod subject;
 
 pub use change::Change;
 pub use ids::{IdError, MembershipId, MessageId, OrganizationId, OrganizationRef, Role, SessionId, Slug, UserId};
 pub use list::{Found, List, digest_of};
 pub use membership::{Membership, MembershipsError, decode_memberships, encode_memberships};
 pub use moment::Moment;
+pub use subject::Subject;

@@ -29,7 +29,7 @@ pub async fn readyz(request: HttpRequest) -> HttpResponse {
     let status = match (state.readiness.is_draining.load(Ordering::Relaxed), can_answer) {
         (true, _) => "draining",
         (false, false) => "unready",
-        (false, true) if origin_ok && stream_ok && shared_ok != Some(false) => "ready",
+        (false, true) if origin_ok && stream_ok && shared_ok != Some(false) && state.readiness.journal() => "ready",
         (false, true) => "degraded",
     };
     let is_up = matches!(status, "ready" | "degraded");

@@ -78,6 +78,8 @@ codes! {
     OriginUnavailable = "origin-unavailable", 503, "The origin could not be asked";
     /// Clerk's limit, or our share of it.
     OriginRateLimited = "origin-rate-limited", 503, "The origin's rate limit is reached";
+    /// The journal cannot record.
+    JournalUnavailable = "journal-unavailable", 503, "The journal could not record";
     /// Redis cannot confirm.
     SharedUnavailable = "shared-unavailable", 503, "The shared tier could not confirm";
     /// Too much at once.

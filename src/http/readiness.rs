@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::{Value, json};
 
 use crate::cache::Cache;
-use crate::ingest::Intake;
+use crate::ingest::{Intake, Upkeep};
 use crate::ports::{ChangeStream, Origin, SharedTier};
 
 /// The doors, asked for their standing only.
@@ -19,6 +19,8 @@ pub struct Readiness {
     pub shared: Option<Arc<dyn SharedTier>>,
     /// The change stream.
     pub stream: Arc<dyn ChangeStream>,
+    /// The journal, as last counted.
+    pub upkeep: Arc<Upkeep>,
 }
 
 impl Readiness {
@@ -32,6 +34,10 @@ impl Readiness {
 
     pub(super) fn origin(&self) -> bool {
         self.origin.standing().is_reachable()
+    }
+
+    pub(super) fn journal(&self) -> bool {
+        self.upkeep.standing().is_some()
     }
 
     /// Each part, for the operator.
@@ -51,6 +57,15 @@ impl Readiness {
                 "isBudgetSpent": origin.is_budget_spent,
                 "isPaused": origin.is_paused,
                 "waiting": origin.waiting,
+            },
+            "journal": match self.upkeep.standing() {
+                None => json!({ "status": "unavailable" }),
+                Some(stats) => json!({
+                    "status": "available",
+                    "open": stats.pending,
+                    "dead": stats.buried,
+                    "oldestOpenMs": stats.oldest_open.map(|age| age.as_millis() as u64),
+                }),
             },
             "lastVerifiedMessageMs": intake.last_verified_ms(),
         })

@@ -9,7 +9,7 @@ use super::body;
 use super::call::Call;
 use super::headers::plain;
 use super::problem::{Code, Problem};
-use crate::ingest::TakeError;
+use crate::ingest::{Acknowledged, TakeError};
 use crate::webhook::{self, VerifyError};
 
 /// Svix's limit of 1 MiB, and a quarter more in doubt.
@@ -19,12 +19,12 @@ const BYTES_MAX: usize = (1 << 20) + (1 << 18);
 pub async fn take(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let call = Call::begin(&request);
     match take_delivery(&call, payload).await {
-        Ok(()) => plain(&call, StatusCode::NO_CONTENT).finish(),
+        Ok(Acknowledged { .. }) => plain(&call, StatusCode::NO_CONTENT).finish(),
         Err(problem) => problem.without_retry_after().respond(&call.id),
     }
 }
 
-async fn take_delivery(call: &Call<'_>, payload: web::Payload) -> Result<(), Problem> {
+async fn take_delivery(call: &Call<'_>, payload: web::Payload) -> Result<Acknowledged, Problem> {
     let intake = call.state.intake.clone();
     let place = intake.admit().ok_or_else(|| Problem::new(Code::Overloaded, "too many deliveries at once"))?;
     let headers = call.request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -37,11 +37,12 @@ async fn take_delivery(call: &Call<'_>, payload: web::Payload) -> Result<(), Pro
         intake.take(headers, body).await
     });
     match taken.await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(acknowledged)) => Ok(acknowledged),
         Ok(Err(TakeError::Refused(error))) => Err(problem_of(error)),
         Ok(Err(TakeError::Unconfirmed(_))) => {
             Err(Problem::new(Code::SharedUnavailable, "the change is not confirmed for the other nodes"))
         }
+        Ok(Err(TakeError::Unrecorded(_))) => Err(Problem::new(Code::JournalUnavailable, "the message could not be recorded")),
         Err(_) => Err(Problem::new(Code::Internal, "the delivery ended without a result")),
     }
 }

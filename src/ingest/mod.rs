@@ -1,9 +1,19 @@
-//! Changes in: a signed delivery becomes a change, and a change is applied everywhere. Upholds I1, I2, I3.
+//! Changes in: a signed delivery becomes a message in the journal and a change, and a change is applied everywhere, now or by
+//! the worker. Upholds I1, I2, I3.
 //!
-//! Comes out: [`Intake`] (a delivery) and [`Applier`] (a change, also of an operator's eviction). Names no adapter.
+//! Comes out: [`Intake`] (a delivery), [`Applier`] (a change, also of an operator's eviction), and what runs in the background:
+//! [`Worker`] (open messages), [`Repair`] (a lost history), [`Upkeep`] (counts, old messages). Names no adapter.
 
 mod apply;
 mod intake;
+mod payload;
+mod repair;
+mod upkeep;
+mod worker;
 
 pub use apply::{Applier, ApplyError};
-pub use intake::{Intake, Place, TakeError};
+pub use intake::{Acknowledged, Intake, Place, TakeError};
+pub use payload::Keep;
+pub use repair::Repair;
+pub use upkeep::Upkeep;
+pub use worker::{Step, Worker};

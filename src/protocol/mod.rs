@@ -8,7 +8,7 @@
 //! | id | name | statement |
 //! |---|---|---|
 //! | I1 | verified-first | No byte of a body is interpreted before its signature was checked over the raw body. |
-//! | I2 | acknowledged-is-applied | 2xx only when the message's change is confirmed in the stream, and the values it touches are gone. |
+//! | I2 | acknowledged-is-applied | 2xx only when the message is durably recorded and its change is confirmed in the stream, and the values it touches are gone. |
 //! | I3 | once | Applying a message any number of times leaves what applying it once leaves. |
 //! | I4 | order-free | Any order and duplication of a set of messages ends with answers equal to the origin's. |
 //! | I5 | late-fill | A reading that began before a change of its user never lands after it, in any tier of any node, and is answered after it only as I6 allows. |
@@ -28,10 +28,11 @@
 //! **change stream**. **fact**: a change still remembered (30 min) because it may outrank a reading. **reading**: an origin
 //! answer with its **as-of**, the moment the first request for it was sent. **fill**: to land a reading in the tiers.
 //! **lease**: the right to fill, void once a change passes. **flight**: one origin read of a user, with a leader and
-//! followers. **fence**: the latest moment up to which this node is known to have applied the stream. **lag**: now − fence.
+//! followers. **journal**: the durable record of messages and of what became of each. **fence**: the latest moment up to which this node is known to have applied the stream. **lag**: now − fence.
 
 pub mod continuity;
 pub mod denial;
 pub mod facts;
 pub mod freshness;
 pub mod lease;
+pub mod retry;

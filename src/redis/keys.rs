@@ -11,6 +11,7 @@ pub struct Keys {
     prefix: String,
     changes: String,
     history: String,
+    repair: String,
     nodes: String,
 }
 
@@ -27,6 +28,7 @@ impl Keys {
                 prefix: prefix.to_owned(),
                 changes: format!("{prefix}~changes"),
                 history: format!("{{{prefix}~changes}}:history"),
+                repair: format!("{{{prefix}~changes}}:repair"),
                 nodes: format!("{prefix}~nodes"),
             }),
             false => Err(StartError::Prefix { prefix: prefix.to_owned() }),
@@ -70,6 +72,11 @@ impl Keys {
     /// Whose stream this is, in the same slot.
     pub fn history(&self) -> &str {
         &self.history
+    }
+
+    /// Who puts a lost history back, in the same slot.
+    pub fn repair(&self) -> &str {
+        &self.repair
     }
 
     /// The nodes alive.

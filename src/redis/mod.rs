@@ -6,6 +6,7 @@
 
 mod clock;
 mod counts;
+mod history;
 mod keys;
 mod link;
 mod nodes;
@@ -34,6 +35,7 @@ use crate::ports::{Fence, StreamSink};
 use crate::protocol::freshness::Bounds;
 
 pub use counts::{Cause, Counts, Reason};
+pub use history::RedisHistory;
 pub use keys::Keys;
 pub use shared::RedisShared;
 pub use start::StartError;
@@ -67,6 +69,7 @@ pub struct Redis {
     maker: Maker,
     shared: Arc<RedisShared>,
     stream: Arc<RedisStream>,
+    history: Arc<RedisHistory>,
     fence: Fence,
     alive: Alive,
     instance: Arc<OnceLock<String>>,
@@ -108,6 +111,12 @@ impl Redis {
         Ok(Self {
             maker,
             shared: Arc::new(shared),
+            history: Arc::new(RedisHistory {
+                link: changes.clone(),
+                keys: keys.clone(),
+                holder: token::token(),
+                doubts: watch::Sender::new(None),
+            }),
             stream: Arc::new(RedisStream { changes, keys, standing: Arc::default() }),
             fence,
             alive: Alive::default(),
@@ -145,6 +154,11 @@ impl Redis {
         self.stream.clone()
     }
 
+    /// The history beside it.
+    pub fn history(&self) -> Arc<RedisHistory> {
+        self.history.clone()
+    }
+
     /// The fence that the tail moves.
     pub fn fence(&self) -> Fence {
         self.fence.clone()
@@ -160,8 +174,14 @@ impl Redis {
         &self.counts
     }
 
-    /// Begins to feed `sink`, to move the fence, and to say that this node is alive. Once per `Redis`.
-    pub fn spawn_tail(&self, sink: Arc<dyn StreamSink>) {
+    /// Whether every node alive on this Redis has the journal of this id. One that has another may be gone in a moment: who
+    /// died without leaving counts for ten seconds.
+    pub async fn check_journal(&self, journal: &str) -> Result<(), StartError> {
+        nodes::check_journal(&Link::new(&self.maker, "nodes"), &self.shared.keys, journal).await
+    }
+
+    /// Begins to feed `sink`, to move the fence, and to say that this node is alive with this journal. Once per `Redis`.
+    pub fn spawn_tail(&self, sink: Arc<dyn StreamSink>, journal: &str) {
         let tail = Tail {
             link: Link::new(&self.maker, "tail"),
             keys: self.shared.keys.clone(),
@@ -171,10 +191,15 @@ impl Redis {
             counts: self.counts.clone(),
             sink,
             instance: self.instance.clone(),
+            doubts: self.history.doubts.clone(),
             place: Default::default(),
         };
-        let heartbeat =
-            Heartbeat { link: Link::new(&self.maker, "nodes"), keys: self.shared.keys.clone(), alive: self.alive.clone() };
+        let heartbeat = Heartbeat {
+            link: Link::new(&self.maker, "nodes"),
+            keys: self.shared.keys.clone(),
+            alive: self.alive.clone(),
+            journal: journal.to_owned(),
+        };
         let tail = self.maker.io.spawn(tail.run(self.period, self.stop.subscribe()));
         let heartbeat = self.maker.io.spawn(heartbeat.run(self.stop.subscribe()));
         self.tasks().extend([tail, heartbeat]);

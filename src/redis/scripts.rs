@@ -36,6 +36,10 @@ scripts! {
     TAIL = "scripts/tail.lua";
     /// Says whose stream this is.
     HISTORY = "scripts/history.lua";
+    /// Takes the right to put a lost history back.
+    HOLD = "scripts/hold.lua";
+    /// A lost history is put back.
+    WHOLE = "scripts/whole.lua";
     /// A node is alive.
     HEARTBEAT = "scripts/heartbeat.lua";
 }

@@ -44,6 +44,16 @@ pub enum StartError {
     /// It is a replica.
     #[error("this Redis is a replica; name the primary in REDIS_URL")]
     Replica,
+    /// A node with another journal is alive.
+    #[error(
+        "a node with another journal ({found}, ours is {ours}) is running on this Redis; nodes that share a Redis must share a journal: set DATABASE_URL of all of them to one Postgres"
+    )]
+    OtherJournal {
+        /// Its journal.
+        found: String,
+        /// Ours.
+        ours: String,
+    },
     /// The prefix is another instance's.
     #[error(
         "the key prefix {prefix} belongs to the Clerk instance {found}, this node to {ours}; set ROLLCALL_KEY_PREFIX to one of its own"

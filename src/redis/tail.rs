@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::domain::Moment;
-use crate::ports::{Break, Fence, SharedError, StreamSink};
+use crate::ports::{Break, Doubt, Fence, SharedError, StreamSink};
 use crate::protocol::continuity::{Position, Tailed, judge};
 
 use super::clock::{Sample, StreamClock};
@@ -39,6 +39,8 @@ pub(super) struct Tail {
     pub sink: Arc<dyn StreamSink>,
     /// The Clerk instance the prefix must belong to, once known.
     pub instance: Arc<OnceLock<String>>,
+    /// What of the history is in doubt, for whoever puts it back.
+    pub doubts: watch::Sender<Option<Doubt>>,
     pub place: Place,
 }
 
@@ -218,6 +220,8 @@ impl Tail {
             return;
         }
         self.place.told = Some(standing);
+        let in_doubt = history.replid.clone().zip(history.since).filter(|_| !history.is_whole);
+        self.doubts.send_replace(in_doubt.map(|(replid, since)| Doubt { replid, since }));
         match (history.since, history.is_whole) {
             (Some(since), false) => self.sink.doubt_before(sample.stamp_to_moment(since)),
             (_, true) | (None, _) => self.sink.doubt_before(Moment::ZERO),

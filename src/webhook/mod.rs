@@ -5,6 +5,7 @@
 
 mod ids;
 mod parse;
+mod subject;
 mod verify;
 mod wire;
 

@@ -7,9 +7,10 @@
 use serde_json::Value;
 
 use super::ids::Ids;
+use super::subject::subject;
 use super::verify::VerifiedDelivery;
 use super::wire::{Envelope, Kind};
-use crate::domain::Change;
+use crate::domain::{Change, Subject};
 
 /// Clerk's longest type has 34 bytes.
 const TYPE_BYTES_MAX: usize = 128;
@@ -23,6 +24,8 @@ pub struct Parsed {
     pub instance_id: Option<String>,
     /// When it happened, in Clerk's milliseconds.
     pub occurred_at_ms: Option<i64>,
+    /// Whom and what it is about.
+    pub subject: Subject,
     /// What it comes to.
     pub outcome: Outcome,
     /// The eviction would have had to name more ids than it can: for a count.
@@ -63,14 +66,16 @@ fn parse_event(event: &Value) -> Parsed {
     let Some(event_type) = event["type"].as_str() else {
         return unparsable("", envelope, Ids::in_value(event), "an event without a type");
     };
+    let subject = subject(event_type, &event["data"]);
     let Some(kind) = Kind::of(event_type) else {
-        return parsed(event_type, envelope, Outcome::Ignored);
+        return Parsed { subject, ..parsed(event_type, envelope, Outcome::Ignored) };
     };
-    match kind.change(&event["data"], envelope.occurred_at_ms) {
+    let parsed = match kind.change(&event["data"], envelope.occurred_at_ms) {
         Ok(Some(change)) => parsed(event_type, envelope, Outcome::Change(change)),
         Ok(None) => parsed(event_type, envelope, Outcome::Ignored),
         Err(_) => unparsable(event_type, envelope, Ids::in_value(event), "data that lacks what its type needs"),
-    }
+    };
+    Parsed { subject, ..parsed }
 }
 
 fn unparsable(event_type: &str, envelope: Envelope, ids: Ids, what: &'static str) -> Parsed {
@@ -83,6 +88,7 @@ fn parsed(event_type: &str, envelope: Envelope, outcome: Outcome) -> Parsed {
         event_type: event_type[..event_type.floor_char_boundary(TYPE_BYTES_MAX)].to_owned(),
         instance_id: envelope.instance_id,
         occurred_at_ms: envelope.occurred_at_ms,
+        subject: Subject::default(),
         outcome,
         is_cut: false,
     }

@@ -101,7 +101,7 @@ impl Envelope {
 
 /// Clerk's documents and samples write seconds, its servers milliseconds: below 10^12 (in 2001, if it were milliseconds)
 /// it is seconds.
-fn time_in_ms(value: &Value) -> Option<i64> {
+pub(super) fn time_in_ms(value: &Value) -> Option<i64> {
     let time = value.as_i64().filter(|time| *time > 0)?;
     Some(if time < 1_000_000_000_000 { time * 1_000 } else { time })
 }

@@ -54,7 +54,7 @@ impl RedisNode {
     pub async fn start(url: &str) -> Self {
         let redis = connect(url).await.expect("a Redis to rest on");
         let heard = Arc::new(Heard::default());
-        redis.spawn_tail(heard.clone());
+        redis.spawn_tail(heard.clone(), "a-journal");
         Self { shared: redis.shared(), stream: redis.stream(), fence: redis.fence(), heard, redis }
     }
 

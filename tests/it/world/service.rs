@@ -3,6 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -10,7 +11,11 @@ use rollcall::app;
 use rollcall::config::Config;
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
 use rollcall::http::auth::{Scope, ServiceKey};
+use rollcall::ingest::Keep;
+use rollcall::journal::{self, Sharing, SqlJournal};
 use rollcall::protocol::freshness::Bounds;
+use secrecy::SecretString;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -70,8 +75,11 @@ pub struct World {
     pub clerk: StandIn,
     pub nodes: Vec<Node>,
     pub http: reqwest::Client,
+    pub journal: Arc<SqlJournal>,
     redis: Option<RedisServer>,
     config: Config,
+    /// Holds the journal's file; gone when dropped.
+    _folder: TempDir,
 }
 
 /// One node of the service.
@@ -112,7 +120,14 @@ impl World {
             Deployment::Alone => (None, 1),
             Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
         };
+        let folder = tempfile::tempdir().expect("a folder");
+        let database_url: SecretString = format!("sqlite://{}", folder.path().join("rollcall.db").display()).into();
+        let settings = journal::Settings { url: database_url.clone(), io: Handle::current() };
+        let journal = Arc::new(SqlJournal::open(settings, Sharing::Alone).await.expect("a journal"));
         let config = Config {
+            database_url,
+            journal_retention: Duration::from_secs(30 * 24 * 3600),
+            journal_keep: Keep::Minimal,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clerk_secret_key: clerk.secret_key().to_owned().into(),
             clerk_api_url: clerk.url(),
@@ -134,7 +149,7 @@ impl World {
             shutdown_delay: Duration::ZERO,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, redis, config };
+        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, config, _folder: folder };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -153,7 +168,7 @@ impl World {
     pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.config.clone();
         change(&mut config);
-        let node = Node::start(config).await;
+        let node = Node::start(config, self.journal.clone()).await;
         self.nodes.push(node);
         let number = self.nodes.len() - 1;
         super::wait::until("the node is ready", async || {
@@ -222,14 +237,15 @@ impl World {
         for node in self.nodes {
             node.stop().await;
         }
+        self.journal.close().await;
         self.clerk.stop().await;
     }
 }
 
 impl Node {
     /// Builds and runs one on a free port.
-    pub async fn start(config: Config) -> Self {
-        let app = app::build(config, Handle::current()).await.expect("the node starts");
+    pub async fn start(config: Config, journal: Arc<SqlJournal>) -> Self {
+        let app = app::build_on(config, journal, Handle::current()).await.expect("the node starts");
         let address = app.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async move {

@@ -8,6 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+mod journal;
+
+pub use journal::{
+    AppliedBy, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which, Window,
+};
 
 use crate::domain::{Change, List, Membership, Moment, UserId};
 pub use crate::protocol::continuity::Break;
@@ -156,6 +163,25 @@ pub trait ChangeStream: Send + Sync {
     fn append<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<(), SharedError>>;
     /// How the reader of the stream stands; for readiness.
     fn standing(&self) -> StreamStanding;
+}
+
+/// The history beside the change stream: whether acknowledged changes may be missing from it, and who puts them back.
+pub trait History: Send + Sync {
+    /// What is in doubt, whenever that changes; none while the history is whole.
+    fn doubts(&self) -> watch::Receiver<Option<Doubt>>;
+    /// Takes the right to repair, or renews it, for 10 s. True: it is this node's.
+    fn hold(&self) -> BoxFuture<'_, Result<bool, SharedError>>;
+    /// Declares the history whole, if the doubt is still the same, and gives the right back. False: it is another one.
+    fn make_whole<'a>(&'a self, doubt: &'a Doubt) -> BoxFuture<'a, Result<bool, SharedError>>;
+}
+
+/// Acknowledged changes from before `since` may be missing from the stream of this replication id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// Whose stream.
+    pub replid: String,
+    /// When it was found, in microseconds of the stream's clock.
+    pub since: u64,
 }
 
 /// How the reader of the stream stands.

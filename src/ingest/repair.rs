@@ -1,0 +1,167 @@
+//! Puts a lost history back: after a break that may have lost acknowledged changes, every message of the journal's window is
+//! applied again in full, by one node, and only then the history counts as whole. Upholds I2, I3 and I5.
+//!
+//! Until then every node refuses readings from before the break, whatever tier they are in. Whoever is at it holds a right
+//! that ends by itself: a holder that dies is followed by another, who begins anew. With one process there is no stream to
+//! lose; its memory is put back from the same window when it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::apply::Applier;
+use super::payload::{self, Todo};
+use super::worker::settled;
+use crate::domain::Change;
+use crate::ports::{Claimed, Doubt, History, Journal, JournalError, SharedError, Which};
+
+/// Messages applied together, and between two renewals of the right.
+const BATCH_MAX: u32 = 500;
+/// How long the right lasts in the journal, for what is open.
+const LEASE: Duration = Duration::from_secs(9);
+/// How soon it is tried again, after a failure or while another node holds the right.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The repair.
+pub struct Repair {
+    journal: Arc<dyn Journal>,
+    applier: Arc<Applier>,
+    /// What was applied longer ago cannot outrank a reading that is still answered.
+    age: Duration,
+}
+
+/// Why a repair did not come to its end; it is begun anew.
+#[derive(Debug, thiserror::Error)]
+enum RepairError {
+    #[error("the journal cannot be read")]
+    Journal(#[from] JournalError),
+    #[error("a change is not confirmed")]
+    Shared(#[from] SharedError),
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// The history is whole, so far as this doubt goes.
+    Whole,
+    /// Another node is at it, or the doubt has changed.
+    NotOurs,
+}
+
+impl Repair {
+    /// Connects it. `age`: TTL, grace and a minute.
+    pub fn new(journal: Arc<dyn Journal>, applier: Arc<Applier>, age: Duration) -> Self {
+        Self { journal, applier, age }
+    }
+
+    /// Repairs whenever the history is in doubt, until told to stop.
+    pub async fn run(self, history: Arc<dyn History>, mut stop: watch::Receiver<bool>) {
+        let mut doubts = history.doubts();
+        let work = async {
+            loop {
+                let doubt = doubts.borrow_and_update().clone();
+                match doubt {
+                    None => {
+                        if doubts.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                    Some(doubt) => {
+                        if self.attempt(&*history, &doubt).await == Tried::Whole {
+                            // The reader sees it with its next answer.
+                            let is_seen = doubts.wait_for(|now| now.as_ref() != Some(&doubt));
+                            _ = tokio::time::timeout(PAUSE, is_seen).await;
+                        } else {
+                            sleep(PAUSE).await;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.wait_for(|is_stopped| *is_stopped) => {}
+        }
+    }
+
+    async fn attempt(&self, history: &dyn History, doubt: &Doubt) -> Tried {
+        match self.try_to_repair(history, doubt).await {
+            Ok(tried) => tried,
+            Err(error) => {
+                warn!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "the history is put back later");
+                Tried::NotOurs
+            }
+        }
+    }
+
+    async fn try_to_repair(&self, history: &dyn History, doubt: &Doubt) -> Result<Tried, RepairError> {
+        if !history.hold().await? {
+            return Ok(Tried::NotOurs);
+        }
+        let mut count = 0;
+        // First what is open, so that nothing slips from open to applied between the two.
+        self.journal.make_all_due().await?;
+        loop {
+            let open = self.journal.claim(Which::Due, BATCH_MAX, LEASE).await?;
+            if open.is_empty() {
+                break;
+            }
+            count += self.apply_again(open).await?;
+            if !history.hold().await? {
+                return Ok(Tried::NotOurs);
+            }
+        }
+        let mut window = self.journal.window(self.age).await?;
+        loop {
+            let applied = self.journal.applied(&mut window, BATCH_MAX).await?;
+            if applied.is_empty() {
+                break;
+            }
+            count += self.apply_again(applied).await?;
+            if !history.hold().await? {
+                return Ok(Tried::NotOurs);
+            }
+        }
+        let is_whole = history.make_whole(doubt).await?;
+        if is_whole {
+            info!(messages = count, "the history is whole again");
+        }
+        Ok(if is_whole { Tried::Whole } else { Tried::NotOurs })
+    }
+
+    async fn apply_again(&self, claimed: Vec<Claimed>) -> Result<usize, RepairError> {
+        let todo: Vec<(Todo, Claimed)> =
+            claimed.into_iter().filter_map(|claimed| Some((payload::read(claimed.payload.as_deref())?, claimed))).collect();
+        let changes: Vec<Change> = todo.iter().map(|(todo, _)| todo.change.clone()).collect();
+        self.applier.apply_all(&changes).await.map_err(|error| error.0)?;
+        let done: Vec<_> = todo.iter().map(|(todo, claimed)| settled(todo, claimed)).collect();
+        if !done.is_empty() {
+            self.journal.reaffirm(&done).await?;
+        }
+        Ok(done.len())
+    }
+
+    /// One process: puts its memory back from what was applied before it ended. What is open the worker applies.
+    pub async fn remember(&self) -> Result<(), JournalError> {
+        let mut window = self.journal.window(self.age).await?;
+        let mut count = 0;
+        loop {
+            let applied = self.journal.applied(&mut window, BATCH_MAX).await?;
+            if applied.is_empty() {
+                break;
+            }
+            for todo in applied.iter().filter_map(|claimed| payload::read(claimed.payload.as_deref())) {
+                // The stream is this process's memory, so nothing can fail but the process.
+                self.applier.apply_here(&todo.change);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            info!(messages = count, "what was applied before the start is remembered");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! One database behind two dialects: connections, the writer, and the few words in which SQLite and Postgres differ.
+//!
+//! SQLite has one writer that groups commits; Postgres groups them itself, so each write there is a transaction of its own.
+//! Every call has a deadline. Upholds I12.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
+use tokio::time::timeout;
+
+use super::Settings;
+use super::counts::Counts;
+use super::writer::Writer;
+use crate::ports::JournalError;
+
+/// The intake waits no longer for a record: the sender gives up after 15 s, and applying needs its time.
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long SQLite waits for another process's lock.
+const BUSY_TIME_MAX_MS: u32 = 1_000;
+/// Readers of SQLite: an operator's list beside statistics.
+const SQLITE_READERS_MAX: u32 = 4;
+/// Enough for the deliveries taken at once to overlap their round trips.
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+
+/// Why the journal cannot be opened. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be reached or opened.
+    #[error("the journal cannot be opened; check DATABASE_URL, and that its folder can be written")]
+    Unreachable(#[source] sqlx::Error),
+    /// An operator's command found no journal there.
+    #[error("there is no journal here yet, or one of another release; run `rollcall migrate`, or start the service once")]
+    Missing,
+    /// Its form cannot be brought up to date.
+    #[error("the journal cannot be migrated")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// Another process has it.
+    #[error("another process is running on this journal ({what}); stop it, or give several nodes one Postgres and one Redis")]
+    InUse {
+        /// Where the lock is.
+        what: String,
+    },
+    /// The lock cannot be taken.
+    #[error("the journal cannot be locked")]
+    Lock(#[source] std::io::Error),
+    /// The runtime ended meanwhile.
+    #[error("the process is ending")]
+    Ended,
+}
+
+/// SQLite or Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    fn of(url: &str) -> Self {
+        if url.starts_with("sqlite:") { Self::Sqlite } else { Self::Postgres }
+    }
+
+    pub(super) fn is_shareable(self) -> bool {
+        self == Self::Postgres
+    }
+
+    /// A statement in this dialect: `{now}` is the database's time in milliseconds, `{ids}` the texts in the JSON array `$1`,
+    /// `{skip_locked}` keeps nodes from waiting for each other's rows. Values only ever come as parameters.
+    pub(super) fn sql(self, text: &'static str) -> AssertSqlSafe<String> {
+        let (now, ids, skip_locked) = match self {
+            Self::Sqlite => ("cast(unixepoch('subsec') * 1000 as integer)", "(select value from json_each($1))", ""),
+            Self::Postgres => (
+                "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
+                "(select json_array_elements_text(cast($1 as json)))",
+                "for update skip locked",
+            ),
+        };
+        AssertSqlSafe(text.replace("{now}", now).replace("{ids}", ids).replace("{skip_locked}", skip_locked))
+    }
+}
+
+/// The database, connected.
+pub(super) struct Database {
+    dialect: Dialect,
+    url: secrecy::SecretString,
+    pool: AnyPool,
+    writer: Option<Writer>,
+    counts: Counts,
+}
+
+impl Database {
+    pub(super) async fn connect(settings: &Settings, may_create: bool) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let (url, counts) = (settings.url.expose_secret(), Counts::default());
+        let dialect = Dialect::of(url);
+        let (pool, writer) = match dialect {
+            Dialect::Postgres => (postgres(url).await?, None),
+            Dialect::Sqlite => {
+                let url = with_mode(url, may_create);
+                // The writer first: it creates the file.
+                let writing = sqlite(&url, 1).await?;
+                (sqlite(&url, SQLITE_READERS_MAX).await?, Some(Writer::spawn(writing, counts.clone())))
+            }
+        };
+        Ok(Self { dialect, url: settings.url.clone(), pool, writer, counts })
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// For what is not grouped: reads, migrations, locks.
+    pub(super) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// The SQLite file.
+    pub(super) fn file(&self) -> Option<&str> {
+        let url = Some(self.url.expose_secret()).filter(|_| self.dialect == Dialect::Sqlite)?;
+        let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+        Some(path.split('?').next().unwrap_or(path))
+    }
+
+    /// Writes: Ok means that it is durable. Work that fails leaves nothing behind. A drop leaves it to happen or not.
+    pub(super) async fn write<T, W>(&self, work: W) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send + 'static,
+    {
+        let written = match &self.writer {
+            Some(writer) => timeout(ANSWER_TIME_MAX, writer.write(work)).await,
+            None => timeout(ANSWER_TIME_MAX, self.transact(work)).await,
+        };
+        let written = written.unwrap_or(Err(JournalError::TimedOut));
+        if written.is_err() {
+            self.counts.writes_failed.inc();
+        }
+        written
+    }
+
+    async fn transact<T, W>(&self, work: W) -> Result<T, JournalError>
+    where
+        W: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let mut transaction = self.pool.begin().await.map_err(unavailable)?;
+        let done = work(&mut transaction).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        self.counts.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.counts.commit_writes.observe(1.0);
+        Ok(done)
+    }
+
+    /// Reads, within the same time.
+    pub(super) async fn read<T>(&self, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, JournalError> {
+        timeout(ANSWER_TIME_MAX, work).await.map_err(|_| JournalError::TimedOut)?.map_err(unavailable)
+    }
+
+    pub(super) async fn id(&self) -> Result<String, OpenError> {
+        let row = sqlx::query("select journal_id from journal_identity").fetch_one(&self.pool).await;
+        row.and_then(|row| row.try_get(0)).map_err(OpenError::Unreachable)
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        self.pool.close().await;
+    }
+}
+
+async fn postgres(url: &str) -> Result<AnyPool, OpenError> {
+    let options = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS_MAX).acquire_timeout(ANSWER_TIME_MAX);
+    options.connect(url).await.map_err(OpenError::Unreachable)
+}
+
+/// WAL lets others read beside the writer; FULL makes a commit mean the disk.
+async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, OpenError> {
+    let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ANSWER_TIME_MAX);
+    let options = options.after_connect(|connection, _| {
+        Box::pin(async move {
+            let pragmas =
+                format!("pragma busy_timeout = {BUSY_TIME_MAX_MS}; pragma journal_mode = wal; pragma synchronous = full;");
+            sqlx::raw_sql(AssertSqlSafe(pragmas)).execute(connection).await.map(|_| ())
+        })
+    });
+    options.connect(url).await.map_err(OpenError::Unreachable)
+}
+
+fn with_mode(url: &str, may_create: bool) -> String {
+    let mode = if may_create { "rwc" } else { "rw" };
+    match url.contains("mode=") {
+        true => url.to_owned(),
+        false => format!("{url}{}mode={mode}", if url.contains('?') { '&' } else { '?' }),
+    }
+}
+
+/// A phrase without a value of any row: a database's own message may repeat one.
+pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
+    let what = match &error {
+        sqlx::Error::PoolTimedOut => return JournalError::TimedOut,
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("the database refuses ({})", meaning(&code)),
+            None => "the database refuses".to_owned(),
+        },
+        sqlx::Error::Io(error) => format!("the connection failed: {}", error.kind()),
+        sqlx::Error::PoolClosed => "it is closed".to_owned(),
+        sqlx::Error::WorkerCrashed => "its thread ended".to_owned(),
+        _ => "an answer that cannot be read".to_owned(),
+    };
+    JournalError::Unavailable { what }
+}
+
+/// SQLite's primary codes in words; others as they are.
+fn meaning(code: &str) -> String {
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(5 | 6) if code.len() <= 4 => "locked by another process".to_owned(),
+        Ok(13) if code.len() <= 4 => "the disk is full".to_owned(),
+        Ok(10) if code.len() <= 4 => "the disk fails".to_owned(),
+        Ok(8) if code.len() <= 4 => "it is read-only".to_owned(),
+        _ => format!("code {code}"),
+    }
+}

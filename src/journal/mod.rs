@@ -1,0 +1,109 @@
+//! The journal: every webhook message on disk, what became of it, and what an operator may ask of it. SQLite in a file of its
+//! own, or Postgres for several nodes; one text of SQL for both.
+//!
+//! [`SqlJournal::open`] is the door. The intake, the worker and the repair use it through the port; the command line reads it
+//! and asks for messages again. It knows nothing of what a payload means. Upholds I2 (what is recorded is durable) and I12.
+
+mod counts;
+mod database;
+mod lock;
+mod migrations;
+mod outcomes;
+mod replays;
+mod rows;
+mod store;
+mod writer;
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+
+pub use counts::Counts;
+pub use database::OpenError;
+pub use replays::{Replay, ReplayStanding, Selection};
+pub use rows::{Filter, Row, State};
+
+use database::Database;
+use lock::Lock;
+
+/// Which database, and on which runtime its connections live.
+#[derive(Clone)]
+pub struct Settings {
+    /// `sqlite://path` or `postgres://…`.
+    pub url: SecretString,
+    /// The runtime that owns connections and the writer.
+    pub io: Handle,
+}
+
+/// The journal in a database.
+pub struct SqlJournal {
+    database: Arc<Database>,
+    /// Random, made with the database: nodes that share a Redis must share it.
+    id: String,
+    /// Keeps other processes out of a journal that is one process's own; freed when dropped.
+    _lock: Option<Lock>,
+}
+
+/// How many processes may run on one journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Several, if the database can bear it: they share their changes through Redis.
+    Nodes,
+    /// One: nobody else would hear of a change.
+    Alone,
+    /// Whoever only looks, or asks for messages again.
+    Operator,
+}
+
+impl SqlJournal {
+    /// Opens the journal, migrated. Waits for another process that is still draining, for half a minute at most; an
+    /// operator's access waits for nobody, and creates and migrates nothing.
+    pub async fn open(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
+        let io = settings.io.clone();
+        // Connections live on the runtime they were made on.
+        io.spawn(Self::open_here(settings, sharing)).await.map_err(|_| OpenError::Ended)?
+    }
+
+    async fn open_here(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
+        let is_operator = sharing == Sharing::Operator;
+        let database = Database::connect(&settings, !is_operator).await?;
+        let lock = if is_operator { None } else { lock::take(&database, sharing).await? };
+        match is_operator {
+            true => migrations::check(&database).await?,
+            false => migrations::run(&database).await?,
+        }
+        let id = database.id().await?;
+        Ok(Self { database: Arc::new(database), id, _lock: lock })
+    }
+
+    /// Brings a database to the present form; answers the names of what was done.
+    pub async fn migrate(settings: Settings) -> Result<Vec<String>, OpenError> {
+        let io = settings.io.clone();
+        let migrating = io.spawn(async move {
+            let database = Database::connect(&settings, true).await?;
+            migrations::run_and_tell(&database).await
+        });
+        migrating.await.map_err(|_| OpenError::Ended)?
+    }
+
+    /// Which journal this is.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether several nodes may run on it.
+    pub fn is_shareable(&self) -> bool {
+        self.database.dialect().is_shareable()
+    }
+
+    /// What this room counts.
+    pub fn counts(&self) -> &Counts {
+        self.database.counts()
+    }
+
+    /// Closes the connections; what was accepted is written first.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}

@@ -1,0 +1,106 @@
+//! The journal's port, on a database. Each call is one transaction; what they do is in `outcomes`.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::Row;
+
+use super::{SqlJournal, outcomes};
+use crate::ports::{
+    AppliedBy, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which, Window,
+};
+
+impl Journal for SqlJournal {
+    fn record<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<Recorded, JournalError>> {
+        let (message, dialect) = (message.clone(), self.database.dialect());
+        self.database.write(move |on| async move { outcomes::record(on, dialect, &message).await }.boxed()).boxed()
+    }
+
+    fn settle<'a>(&'a self, settled: &'a [Settled], by: AppliedBy) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (settled, dialect) = (settled.to_vec(), self.database.dialect());
+        self.database.write(move |on| async move { outcomes::settle(on, dialect, &settled, by).await }.boxed()).boxed()
+    }
+
+    fn defer<'a>(&'a self, deferred: &'a [Deferred]) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (deferred, dialect) = (deferred.to_vec(), self.database.dialect());
+        self.database.write(move |on| async move { outcomes::defer(on, dialect, &deferred).await }.boxed()).boxed()
+    }
+
+    fn claim(&self, which: Which, rows_max: u32, lease: Duration) -> BoxFuture<'_, Result<Vec<Claimed>, JournalError>> {
+        let (dialect, asked) = (self.database.dialect(), (which, i64::from(rows_max), millis(lease)));
+        self.database.write(move |on| async move { outcomes::claim(on, dialect, asked).await }.boxed()).boxed()
+    }
+
+    fn make_all_due(&self) -> BoxFuture<'_, Result<u64, JournalError>> {
+        let dialect = self.database.dialect();
+        self.database.write(move |on| async move { outcomes::make_all_due(on, dialect).await }.boxed()).boxed()
+    }
+
+    fn window(&self, age: Duration) -> BoxFuture<'_, Result<Window, JournalError>> {
+        async move {
+            let until_ms = millis(self.now().await?);
+            Ok(Window { from_ms: until_ms.saturating_sub(millis(age)), until_ms, after: String::new() })
+        }
+        .boxed()
+    }
+
+    fn applied<'a>(&'a self, window: &'a mut Window, rows_max: u32) -> BoxFuture<'a, Result<Vec<Claimed>, JournalError>> {
+        async move {
+            let walk = window.clone();
+            let reading = async move {
+                let mut on = self.database.pool().acquire().await?;
+                outcomes::applied(&mut on, self.database.dialect(), &walk, i64::from(rows_max)).await
+            };
+            let rows = self.database.read(reading).await?;
+            if let Some((applied_at_ms, last)) = rows.last() {
+                (window.from_ms, window.after) = (*applied_at_ms, last.id.to_string());
+            }
+            Ok(rows.into_iter().map(|(_, claimed)| claimed).collect())
+        }
+        .boxed()
+    }
+
+    fn reaffirm<'a>(&'a self, settled: &'a [Settled]) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (settled, dialect) = (settled.to_vec(), self.database.dialect());
+        self.database.write(move |on| async move { outcomes::reaffirm(on, dialect, &settled).await }.boxed()).boxed()
+    }
+
+    fn prune(&self, keep: Retention, rows_max: u32) -> BoxFuture<'_, Result<u64, JournalError>> {
+        let (dialect, rows_max) = (self.database.dialect(), i64::from(rows_max));
+        let keep_ms = (millis(keep.settled), millis(keep.buried));
+        self.database.write(move |on| async move { outcomes::prune(on, dialect, keep_ms, rows_max).await }.boxed()).boxed()
+    }
+
+    fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>> {
+        self.database.read(self.count()).boxed()
+    }
+}
+
+impl SqlJournal {
+    async fn count(&self) -> sqlx::Result<JournalStats> {
+        let sql = self.database.dialect().sql(
+            "select state, count(*) as messages, {now} - min(case when state = 'pending' then opened_at_ms end) as open_ms
+            from webhook_messages group by state",
+        );
+        let mut stats = JournalStats::default();
+        for row in sqlx::query(sql).fetch_all(self.database.pool()).await? {
+            let messages = row.try_get::<i64, _>("messages")?.unsigned_abs();
+            match row.try_get::<String, _>("state")?.as_str() {
+                "pending" => {
+                    stats.pending = messages;
+                    let open_ms = row.try_get::<Option<i64>, _>("open_ms")?;
+                    stats.oldest_open = open_ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
+                }
+                "applied" => stats.applied = messages,
+                "ignored" => stats.ignored = messages,
+                _ => stats.buried = messages,
+            }
+        }
+        Ok(stats)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
