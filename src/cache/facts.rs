@@ -96,9 +96,10 @@ impl Facts {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Readings begun before `since` are no answers; zero lifts it.
+    /// Readings begun before `since` are no answers; zero lifts it. Where more comes into doubt, every entry is looked at once
+    /// more; where doubt is lifted, those that were doubted still will be.
     pub fn doubt_before(&self, since: Moment) {
-        if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) != since.as_micros() {
+        if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) < since.as_micros() {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
