@@ -15,10 +15,11 @@ RUN cargo chef cook --release --locked --bin rollcall --recipe-path recipe.json
 COPY . .
 # The commit that `rollcall --version` tells; the sources come without git's folder.
 ARG ROLLCALL_COMMIT=unknown
-# Only the binary is kept of this layer, or each build would leave a gigabyte behind.
+# Without its symbols the binary is a fifth smaller; a panic still tells its file and line. Only the binary is kept of this
+# layer, or each build would leave a gigabyte behind.
 RUN ROLLCALL_COMMIT="$ROLLCALL_COMMIT" cargo build --release --locked --bin rollcall \
  && mkdir -p /out/data \
- && mv target/release/rollcall /out/ \
+ && strip -o /out/rollcall target/release/rollcall \
  && rm -rf target
 
 FROM gcr.io/distroless/cc-debian12:nonroot
