@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, Service};
 use actix_web::{HttpServer, web};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -171,7 +171,13 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
 fn listen(config: &Config, state: web::Data<State>) -> anyhow::Result<(Server, SocketAddr)> {
     let listener = TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let server = HttpServer::new(move || actix_web::App::new().app_data(state.clone()).configure(http::routes))
+    let app = move || {
+        actix_web::App::new().app_data(state.clone()).configure(http::routes).wrap_fn(|request, service| {
+            let answer = service.call(request);
+            async { Ok(http::end_connection(answer.await?)) }
+        })
+    };
+    let server = HttpServer::new(app)
         .disable_signals()
         .shutdown_timeout(DRAIN_TIME_MAX.as_secs())
         .listen(listener)
@@ -186,7 +192,8 @@ impl App {
         self.address
     }
 
-    /// Serves until `shutdown` resolves; then: not ready, the shutdown delay, stop accepting, drain, stop the background.
+    /// Serves until `shutdown` resolves; then: not ready and no connection kept, the shutdown delay, stop accepting, drain,
+    /// stop the background.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let handle = self.server.handle();
         let (state, delay) = (self.state.clone(), self.shutdown_delay);
