@@ -76,7 +76,7 @@ struct Shared {
 pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     let sharing = if config.redis_url.is_some() { Sharing::Nodes } else { Sharing::Alone };
     let settings = journal::Settings { url: config.database_url.clone(), io: io.clone() };
-    let journal = Arc::new(SqlJournal::open(settings, sharing).await?);
+    let journal = Arc::new(SqlJournal::open_delayed(settings, sharing, config.shutdown_delay).await?);
     let mut app = build_on(config, journal.clone(), io).await?;
     app.journal = Some(journal);
     Ok(app)

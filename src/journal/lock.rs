@@ -15,8 +15,6 @@ use tracing::info;
 use super::Sharing;
 use super::database::{Database, OpenError};
 
-/// Longer than a drain with everything it waits for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// "rollcall", as the number that names the lock in Postgres.
 const POSTGRES_LOCK: i64 = 0x726f_6c6c_6361_6c6c;
@@ -30,17 +28,17 @@ pub(super) enum Lock {
 }
 
 /// Takes what this sharing needs; none where several processes may run.
-pub(super) async fn take(database: &Database, sharing: Sharing) -> Result<Option<Lock>, OpenError> {
+pub(super) async fn take(database: &Database, sharing: Sharing, wait_max: Duration) -> Result<Option<Lock>, OpenError> {
     match (database.file(), sharing) {
         (_, Sharing::Operator) | (None, Sharing::Nodes) => Ok(None),
-        (Some(path), _) => file(&format!("{path}.lock")).await.map(Some),
-        (None, Sharing::Alone) => advisory(database).await.map(Some),
+        (Some(path), _) => file(&format!("{path}.lock"), wait_max).await.map(Some),
+        (None, Sharing::Alone) => advisory(database, wait_max).await.map(Some),
     }
 }
 
-async fn file(path: &str) -> Result<Lock, OpenError> {
+async fn file(path: &str, wait_max: Duration) -> Result<Lock, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(OpenError::Lock)?;
-    let mut patience = Patience::new();
+    let mut patience = Patience::new(wait_max);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Lock::File(file)),
@@ -50,9 +48,9 @@ async fn file(path: &str) -> Result<Lock, OpenError> {
     }
 }
 
-async fn advisory(database: &Database) -> Result<Lock, OpenError> {
+async fn advisory(database: &Database, wait_max: Duration) -> Result<Lock, OpenError> {
     let mut connection = database.pool().acquire().await.map_err(OpenError::Unreachable)?;
-    let mut patience = Patience::new();
+    let mut patience = Patience::new(wait_max);
     loop {
         let question = sqlx::query("select pg_try_advisory_lock($1)").bind(POSTGRES_LOCK);
         let row = question.fetch_one(&mut *connection).await.map_err(OpenError::Unreachable)?;
@@ -69,8 +67,8 @@ struct Patience {
 }
 
 impl Patience {
-    fn new() -> Self {
-        Self { until: Instant::now() + WAIT_MAX, is_told: false }
+    fn new(wait_max: Duration) -> Self {
+        Self { until: Instant::now() + wait_max, is_told: false }
     }
 
     async fn wait(&mut self, what: &str) -> Result<(), OpenError> {
