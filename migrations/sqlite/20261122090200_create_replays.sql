@@ -6,7 +6,7 @@ create table replays (
     selection text not null,
     -- when it was begun, by the database's clock, in milliseconds since the Unix epoch
     begun_at_ms integer not null,
-    -- when its last message was asked for; none while it is unfinished
+    -- when its last message was seen to be applied; none while it is unfinished
     finished_at_ms integer,
     -- it reaches messages that were received before this moment
     until_ms integer not null,
@@ -23,4 +23,5 @@ create table replays (
 -- the replay that asked for the message last
 alter table webhook_messages add column replay_id integer;
 
-create index webhook_messages_replay on webhook_messages (replay_id) where replay_id is not null;
+-- what of a replay is still to be applied
+create index webhook_messages_replay on webhook_messages (replay_id) where state = 'pending' and replay_id is not null;

@@ -1,6 +1,6 @@
 //! The command line: one file per verb. Called by `main` with the I/O runtime; every verb ends in an exit code.
 //!
-//! 0 done, 1 failed, 2 typed wrongly, 78 bad configuration. Answers for people and `--json` go to stdout, everything else
+//! 0 done, 1 failed, 2 typed wrongly, 78 bad configuration, 130 interrupted. Answers for people and `--json` go to stdout, everything else
 //! to stderr. No verb prints a secret, except the one that makes it.
 
 use std::process::ExitCode;
@@ -17,7 +17,9 @@ mod completions;
 mod dev;
 mod evict;
 mod healthcheck;
+mod journal;
 mod keys;
+mod migrate;
 mod output;
 mod replay;
 mod serve;
@@ -38,8 +40,13 @@ enum Verb {
     Serve(serve::Args),
     /// Runs the service beside a stand-in for Clerk, to try it without an account
     Dev(dev::Args),
-    /// Signs webhook bodies from files and sends them
+    /// Signs webhook bodies from files and sends them; or applies what the journal holds once more
     Replay(replay::Args),
+    /// Looks at the journal: what was received, and what became of it
+    #[command(subcommand)]
+    Journal(journal::Verb),
+    /// Brings the journal's database to the form of this release
+    Migrate(migrate::Args),
     /// Makes service keys
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -66,6 +73,8 @@ impl Cli {
             Verb::Serve(args) => serve::run(args, io),
             Verb::Dev(args) => dev::run(args, io),
             Verb::Replay(args) => replay::run(args, io),
+            Verb::Journal(verb) => journal::run(verb, io),
+            Verb::Migrate(args) => migrate::run(args, io),
             Verb::Keys(verb) => keys::run(verb),
             Verb::Evict(args) => evict::run(args, io),
             Verb::Healthcheck(args) => healthcheck::run(args, io),
@@ -105,9 +114,11 @@ mod tests {
 
     #[test]
     fn every_verb_tells_its_exit_codes() {
-        for verb in Cli::command().get_subcommands().filter(|verb| !verb.has_subcommands()) {
+        fn check(verb: &clap::Command) {
             let help = verb.clone().render_long_help().to_string();
-            assert!(help.contains("Exit codes:"), "{}: {help}", verb.get_name());
+            assert!(verb.has_subcommands() || help.contains("Exit codes:"), "{}: {help}", verb.get_name());
+            verb.get_subcommands().for_each(check);
         }
+        Cli::command().get_subcommands().for_each(check);
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum Colour {
     Green,
     /// Went wrong.
     Red,
+    /// Is not over.
+    Yellow,
 }
 
 /// One line. An error when whoever read us has gone: `println!` would panic instead.
@@ -30,5 +32,6 @@ pub(super) fn paint(colour: Colour, word: &str) -> String {
         (false, _) => word.to_owned(),
         (true, Colour::Green) => format!("\x1b[32m{word}\x1b[0m"),
         (true, Colour::Red) => format!("\x1b[31m{word}\x1b[0m"),
+        (true, Colour::Yellow) => format!("\x1b[33m{word}\x1b[0m"),
     }
 }

@@ -1,6 +1,7 @@
 //! `rollcall replay PATH…`: signs bodies as Svix does and sends them, one after the other, in order.
 //!
 //! The body is sent byte for byte as it is in the file; it is not looked into. `--dry-run` touches nothing and sends nothing.
+//! `--from-journal` is another thing, in `from_journal`: what was received is applied once more.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -23,15 +24,21 @@ use crate::config::{ConfigError, Environment, Settings, Typed, read_secret};
 use crate::domain::MessageId;
 use crate::telemetry::ErrorChain;
 
+mod from_journal;
+mod pace;
+
 /// What Svix waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// Arguments of `replay`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 every answer was 2xx, 1 something failed, 2 typed wrongly, 78 bad configuration")]
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 every answer was 2xx, or all was applied, 1 something failed, or nobody applies anything, \
+                        2 typed wrongly, 78 bad configuration, 130 a replay from the journal was interrupted"
+)]
 pub(super) struct Args {
     /// Files, or folders of .json files; each file is the bare body of one webhook
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "from_journal", value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Where to send them [default: the webhook route on ROLLCALL_LISTEN]
     #[arg(long, value_name = "URL")]
@@ -51,6 +58,8 @@ pub(super) struct Args {
     /// Prints JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten, next_help_heading = "From the journal")]
+    journal: from_journal::Args,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -76,6 +85,11 @@ struct Delivery {
 }
 
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
+    if args.journal.from_journal {
+        let (rate, dry_run, json, bar) = (args.rate, args.dry_run, args.json, progress(0, args.json));
+        return from_journal::run(&args.journal, &from_journal::Manner { rate, dry_run, json, bar }, io);
+    }
+    args.journal.check_unused()?;
     let files = bodies::find(&args.paths)?;
     if args.id.is_some() && files.len() > 1 {
         return Err(Usage(format!("--id is for a single file, and there are {}", files.len())).into());

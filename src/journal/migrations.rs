@@ -25,8 +25,8 @@ pub(super) async fn run(database: &Database) -> Result<(), OpenError> {
 pub(super) async fn run_and_tell(database: &Database) -> Result<Vec<String>, OpenError> {
     let before = last_applied(database).await.unwrap_or(0);
     run(database).await?;
-    let steps = of(database.dialect()).iter().filter(|step| step.version > before);
-    Ok(steps.map(|step| format!("{}_{}", step.version, step.description.replace(' ', "_"))).collect())
+    let taken = of(database.dialect()).iter().filter(|step| step.version > before);
+    Ok(taken.map(|step| format!("{}_{}", step.version, step.description.replace(' ', "_"))).collect())
 }
 
 /// Whether the form is one this release knows: that of its last step or of a later release.

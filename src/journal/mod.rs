@@ -6,6 +6,7 @@
 
 mod counts;
 mod database;
+mod filter;
 mod lock;
 mod migrations;
 mod outcomes;
@@ -21,8 +22,9 @@ use tokio::runtime::Handle;
 
 pub use counts::Counts;
 pub use database::OpenError;
+pub use filter::{Filter, State};
 pub use replays::{Replay, ReplayStanding, Selection};
-pub use rows::{Filter, Row, State};
+pub use rows::Row;
 
 use database::Database;
 use lock::Lock;
@@ -82,7 +84,9 @@ impl SqlJournal {
         let io = settings.io.clone();
         let migrating = io.spawn(async move {
             let database = Database::connect(&settings, true).await?;
-            migrations::run_and_tell(&database).await
+            let taken = migrations::run_and_tell(&database).await;
+            database.close().await;
+            taken
         });
         migrating.await.map_err(|_| OpenError::Ended)?
     }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sqlx::any::AnyRow;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, QueryBuilder, Row as _, SqlSafeStr};
+use sqlx::{AnyConnection, Row as _};
 
 use super::SqlJournal;
-use super::database::Dialect;
-use crate::domain::{MessageId, OrganizationId, UserId};
+use super::database::{Dialect, unavailable};
+use super::filter::{Cursor, Filter, matching};
+use crate::domain::MessageId;
 use crate::ports::JournalError;
 
 /// One message, as it stands in the journal. Times are milliseconds since the Unix epoch.
@@ -42,137 +43,119 @@ pub struct Row {
     pub payload: Option<serde_json::Value>,
 }
 
-/// The state of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "each is described at the column in migrations/")]
-pub enum State {
-    Pending,
-    Applied,
-    Ignored,
-    Buried,
+macro_rules! columns {
+    () => {
+        "message_id, event_type, instance_id, user_id, org_id, membership_id, session_id, occurred_at_ms, \
+        entity_updated_at_ms, received_at_ms, last_seen_at_ms, deliveries, state, reason, attempts, opened_at_ms, \
+        next_attempt_at_ms, applied_at_ms, applied_by, replay_id"
+    };
 }
 
-impl State {
-    /// Its word in the journal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Applied => "applied",
-            Self::Ignored => "ignored",
-            Self::Buried => "buried",
-        }
-    }
-}
-
-/// Which messages; everything that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Filter {
-    /// Clerk's type; one that ends with `*` is a beginning.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub event_type: Option<String>,
-    /// About this user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<UserId>,
-    /// About this organization.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub organization: Option<OrganizationId>,
-    /// In this state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
-    /// Received at or after this moment, in milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since_ms: Option<i64>,
-    /// Received before this moment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until_ms: Option<i64>,
-}
-
-impl Filter {
-    /// Adds what must hold, each part behind an `and`.
-    pub(super) fn push(&self, query: &mut QueryBuilder<Any>) {
-        match self.event_type.as_deref().map(|text| text.strip_suffix('*').ok_or(text)) {
-            Some(Ok(beginning)) => {
-                query.push(" and event_type like ").push_bind(format!("{}%", escaped(beginning))).push(" escape '|'");
-            }
-            Some(Err(event_type)) => {
-                query.push(" and event_type = ").push_bind(event_type.to_owned());
-            }
-            None => {}
-        }
-        if let Some(user) = &self.user {
-            query.push(" and user_id = ").push_bind(user.as_str().to_owned());
-        }
-        if let Some(organization) = &self.organization {
-            query.push(" and org_id = ").push_bind(organization.as_str().to_owned());
-        }
-        if let Some(state) = self.state {
-            query.push(" and state = ").push_bind(state.as_str());
-        }
-        if let Some(since_ms) = self.since_ms {
-            query.push(" and received_at_ms >= ").push_bind(since_ms);
-        }
-        if let Some(until_ms) = self.until_ms {
-            query.push(" and received_at_ms < ").push_bind(until_ms);
-        }
-    }
-}
-
-/// `_` and `%` as themselves.
-fn escaped(text: &str) -> String {
-    text.replace('|', "||").replace('%', "|%").replace('_', "|_")
-}
-
-const COLUMNS: &str = "message_id, event_type, instance_id, user_id, org_id, membership_id, session_id, occurred_at_ms, \
-    entity_updated_at_ms, received_at_ms, last_seen_at_ms, deliveries, state, reason, attempts, opened_at_ms, \
-    next_attempt_at_ms, applied_at_ms, applied_by, replay_id";
+/// Messages made due in one transaction: no delivery waits long behind it.
+const RETRY_BATCH_MAX: u32 = 500;
 
 impl SqlJournal {
     /// Messages by filter, the latest received first, at most `rows_max`.
     pub async fn list(&self, filter: &Filter, rows_max: u32) -> Result<Vec<Row>, JournalError> {
-        let mut query = QueryBuilder::new(format!("select {COLUMNS} from webhook_messages where 1 = 1"));
-        filter.push(&mut query);
-        query.push(" order by received_at_ms desc, message_id desc limit ").push_bind(i64::from(rows_max));
-        let rows = self.database.read(query.build().fetch_all(self.database.pool())).await?;
-        rows.iter().map(|row| read(row, None)).collect::<sqlx::Result<_>>().map_err(super::database::unavailable)
+        let sql = concat!(
+            "select ",
+            columns!(),
+            " from webhook_messages where ",
+            matching!(),
+            " order by received_at_ms desc, message_id desc limit $9"
+        );
+        let question = filter.bind(sqlx::query(sql)).bind(i64::from(rows_max));
+        let rows = self.database.read(question.fetch_all(self.database.pool())).await?;
+        rows.iter().map(|row| read(row, None)).collect::<sqlx::Result<_>>().map_err(unavailable)
     }
 
     /// One message with its payload, if it is there.
     pub async fn show(&self, id: &MessageId) -> Result<Option<Row>, JournalError> {
-        let sql = AssertSqlSafe(format!("select {COLUMNS}, payload from webhook_messages where message_id = $1")).into_sql_str();
+        let sql = concat!("select ", columns!(), ", payload from webhook_messages where message_id = $1");
         let reading = sqlx::query(sql).bind(id.as_str().to_owned()).fetch_optional(self.database.pool());
         let row = self.database.read(reading).await?;
-        let row = row.map(|row| read(&row, row.try_get("payload")?)).transpose();
-        row.map_err(super::database::unavailable)
+        row.map(|row| read(&row, row.try_get("payload")?)).transpose().map_err(unavailable)
     }
 
-    /// Makes these messages open and due, whatever became of them; how many there were. An ignored one stays ignored.
-    pub async fn retry(&self, ids: &[MessageId]) -> Result<u64, JournalError> {
-        let (ids, dialect) = (ids.to_vec(), self.database.dialect());
+    /// Makes these messages open and due, whatever became of them; answers which. One that is ignored stays ignored: there is
+    /// nothing to apply.
+    pub async fn retry(&self, ids: &[MessageId]) -> Result<Vec<String>, JournalError> {
+        let (ids, dialect) = (ids.iter().map(ToString::to_string).collect::<Vec<_>>(), self.database.dialect());
         self.database.write(move |on| async move { reopen(on, dialect, &ids).await }.boxed()).await
+    }
+
+    /// The same for every message of a filter that was received by now, in order of arrival; how many. A drop leaves those
+    /// due that were reached.
+    pub async fn retry_all(&self, filter: &Filter) -> Result<u64, JournalError> {
+        let dialect = self.database.dialect();
+        let now_ms = i64::try_from(self.now().await?.as_millis()).unwrap_or(i64::MAX);
+        let until_ms = Some(filter.until_ms.map_or(now_ms, |until_ms| until_ms.min(now_ms)));
+        let (mut from, mut reopened) = (Cursor::default(), 0);
+        loop {
+            let (filter, behind) = (Filter { until_ms, ..filter.clone() }, from.clone());
+            let writing = self.database.write(move |on| async move { retry_next(on, dialect, &filter, &behind).await }.boxed());
+            let (last, count) = writing.await?;
+            let Some(last) = last else { return Ok(reopened) };
+            (from, reopened) = (last, reopened + count);
+        }
     }
 
     /// The database's time since the Unix epoch.
     pub async fn now(&self) -> Result<Duration, JournalError> {
         let sql = self.database.dialect().sql("select {now}");
         let row = self.database.read(sqlx::query(sql).fetch_one(self.database.pool())).await?;
-        let ms: i64 = row.try_get(0).map_err(super::database::unavailable)?;
+        let ms: i64 = row.try_get(0).map_err(unavailable)?;
         Ok(Duration::from_millis(ms.max(0).unsigned_abs()))
     }
 }
 
-async fn reopen(on: &mut AnyConnection, dialect: Dialect, ids: &[MessageId]) -> sqlx::Result<u64> {
-    let mut reopened = 0;
-    for id in ids {
-        let sql = dialect.sql(
-            "update webhook_messages set state = 'pending', next_attempt_at_ms = {now},
-                opened_at_ms = case when state = 'pending' then opened_at_ms else {now} end
-            where message_id = $1 and state <> 'ignored'",
-        );
-        reopened += sqlx::query(sql).bind(id.as_str().to_owned()).execute(&mut *on).await?.rows_affected();
-    }
-    Ok(reopened)
+/// The next messages of a filter behind a place, in order of arrival: their ids, and the last one's place.
+pub(super) async fn next(
+    on: &mut AnyConnection,
+    filter: &Filter,
+    behind: &Cursor,
+    rows_max: u32,
+) -> sqlx::Result<(Vec<String>, Option<Cursor>)> {
+    let sql = concat!(
+        "select message_id, received_at_ms from webhook_messages
+        where (received_at_ms, message_id) > ($9, $10) and ",
+        matching!(),
+        " order by received_at_ms, message_id limit $11"
+    );
+    let question = filter.bind(sqlx::query(sql)).bind(behind.received_at_ms).bind(behind.message_id.clone());
+    let rows = question.bind(i64::from(rows_max)).fetch_all(on).await?;
+    let ids = rows.iter().map(|row| row.try_get("message_id")).collect::<sqlx::Result<_>>()?;
+    let place = |row: &AnyRow| {
+        Ok::<_, sqlx::Error>(Cursor { received_at_ms: row.try_get("received_at_ms")?, message_id: row.try_get("message_id")? })
+    };
+    Ok((ids, rows.last().map(place).transpose()?))
+}
+
+async fn retry_next(
+    on: &mut AnyConnection,
+    dialect: Dialect,
+    filter: &Filter,
+    behind: &Cursor,
+) -> sqlx::Result<(Option<Cursor>, u64)> {
+    let (ids, last) = next(on, filter, behind, RETRY_BATCH_MAX).await?;
+    Ok((last, reopen(on, dialect, &ids).await?.len() as u64))
+}
+
+/// What was settled belongs to no replay any more: this is asked for by itself.
+async fn reopen(on: &mut AnyConnection, dialect: Dialect, ids: &[String]) -> sqlx::Result<Vec<String>> {
+    let sql = dialect.sql(
+        "update webhook_messages set state = 'pending', next_attempt_at_ms = {now},
+            opened_at_ms = case when state = 'pending' then opened_at_ms else {now} end,
+            replay_id = case when state = 'pending' then replay_id end
+        where message_id in {ids} and state <> 'ignored' returning message_id",
+    );
+    let rows = sqlx::query(sql).bind(texts(ids)).fetch_all(on).await?;
+    rows.iter().map(|row| row.try_get("message_id")).collect()
+}
+
+/// Ids as a JSON array.
+pub(super) fn texts(ids: &[String]) -> String {
+    serde_json::to_string(ids).expect("strings always serialise")
 }
 
 fn read(row: &AnyRow, payload: Option<String>) -> sqlx::Result<Row> {

@@ -1,0 +1,97 @@
+//! The journal in words: ages, moments, states in colour, aligned columns. Pure but for the question whether stdout is a
+//! terminal.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::cli::output::{self, Colour};
+
+/// How long, in one unit: `3 s`, `12 min`, `5 h`, `4 days`.
+pub(super) fn span(ms: i64) -> String {
+    let seconds = ms.max(0) / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// How long ago, or in how long.
+pub(super) fn age(at_ms: i64, now: Duration) -> String {
+    match i64::try_from(now.as_millis()).unwrap_or(i64::MAX).saturating_sub(at_ms) {
+        ago if ago >= 0 => format!("{} ago", span(ago)),
+        ahead => format!("in {}", span(ahead.saturating_neg())),
+    }
+}
+
+/// A moment as a date, and how long ago.
+pub(super) fn moment(at_ms: i64, now: Duration) -> String {
+    let date = UNIX_EPOCH.checked_add(Duration::from_millis(at_ms.max(0).unsigned_abs()));
+    match date.map(|date| humantime::format_rfc3339_millis(date).to_string()) {
+        // Beyond the year 9999 there is no such text, and the formatter would panic.
+        Some(date) if at_ms < 253_402_300_800_000 => format!("{date} ({})", age(at_ms, now)),
+        _ => at_ms.to_string(),
+    }
+}
+
+/// The colour of a state; ignored messages have none.
+pub(super) fn colour(state: &str) -> Option<Colour> {
+    match state {
+        "applied" => Some(Colour::Green),
+        "pending" => Some(Colour::Yellow),
+        "buried" => Some(Colour::Red),
+        _ => None,
+    }
+}
+
+/// Lines with aligned columns. A cell may have a colour, which takes no width.
+pub(super) fn table(rows: &[Vec<(String, Option<Colour>)>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<(String, Option<Colour>)>| {
+        let cells = row.iter().zip(&widths).map(|((text, colour), width)| {
+            let space = " ".repeat(width - text.chars().count());
+            let text = colour.map_or_else(|| text.clone(), |colour| output::paint(colour, text));
+            text + &space
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let check = |ms, expected: &str| assert_eq!(span(ms), expected);
+        check(-5, "0 s");
+        check(1_999, "1 s");
+        check(119_999, "119 s");
+        check(120_000, "2 min");
+        check(7_199_999, "119 min");
+        check(7_200_000, "2 h");
+        check(172_799_999, "47 h");
+        check(172_800_000, "2 days");
+    }
+
+    #[test]
+    fn a_moment_is_told_as_a_date_and_an_age() {
+        let now = Duration::from_millis(1_772_366_400_000);
+        assert_eq!(moment(1_772_366_397_250, now), "2026-03-01T11:59:57.250Z (2 s ago)");
+        assert_eq!(age(1_772_366_405_000, now), "in 5 s");
+        assert_eq!(moment(i64::MAX, now), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn columns_are_aligned_by_their_widest_cell() {
+        let row = |cells: [&str; 3]| cells.map(|cell| (cell.to_owned(), None)).to_vec();
+        let lines = table(&[row(["a", "b", "c"]), row(["aaa", "ü", ""])]);
+        assert_eq!(lines, ["a    b  c", "aaa  ü"]);
+    }
+}

@@ -1,0 +1,283 @@
+//! `rollcall replay --from-journal`: applies settled messages of the journal once more. Messages are made open again, a batch
+//! at a time, and the worker of a running service applies them; nothing is applied here. Upholds I12.
+//!
+//! How far it came is in the journal: stopped at any moment and typed again, it goes on with exactly the rest.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use super::pace::Pace;
+use crate::cli::journal::{Chosen, Place};
+use crate::cli::{Usage, output};
+use crate::journal::{Replay, ReplayStanding, Selection, SqlJournal};
+use crate::ports::JournalError;
+
+/// Messages asked for in one transaction: no delivery waits long behind it.
+const BATCH_MAX: u64 = 500;
+/// Messages asked for ahead of what is applied: a few batches of the worker's, so that it never waits.
+const AHEAD_MAX: u64 = 2_000;
+/// How often it looks at how far the worker is.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The worker looks twice a second. If for so long nothing was applied, nobody does.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+/// As a shell tells an end by SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Arguments of a replay from the journal.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// For operators: messages of the journal that were applied or buried are applied once more, by the running service
+    #[arg(long, conflicts_with_all = ["paths", "to", "id", "secret_file"])]
+    pub(super) from_journal: bool,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Begins a new replay, even if one of the same selection is unfinished
+    #[arg(long, requires = "from_journal")]
+    anew: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How it is done, as for every replay.
+pub(super) struct Manner {
+    pub(super) rate: Option<u32>,
+    pub(super) dry_run: bool,
+    pub(super) json: bool,
+    pub(super) bar: ProgressBar,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum End {
+    /// All was applied.
+    Done,
+    /// By SIGINT.
+    Interrupted,
+    /// Nobody applies anything.
+    Stalled,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    /// None: there was nothing to begin.
+    replay_id: Option<i64>,
+    end: End,
+    /// It went on with a replay that was begun before.
+    is_resumed: bool,
+    /// Messages of the whole replay.
+    messages: u64,
+    /// Asked for, in all runs of it.
+    requested: u64,
+    /// Asked for, and not yet applied.
+    pending: u64,
+    /// Applied in this run.
+    replayed: u64,
+    took_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dry {
+    dry_run: bool,
+    /// The unfinished replay that would go on.
+    replay_id: Option<i64>,
+    /// Messages that would be asked for.
+    messages: u64,
+}
+
+impl Args {
+    /// A replay of files has no use for what chooses in the journal.
+    pub(super) fn check_unused(&self) -> Result<(), Usage> {
+        match self.chosen == Chosen::default() && !self.place.is_typed() {
+            true => Ok(()),
+            false => Err(Usage("--type, --user, --org, --since, --until and --database-url go with --from-journal".to_owned())),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, manner: &Manner, io: &Handle) -> anyhow::Result<ExitCode> {
+    io.block_on(async {
+        let journal = args.place.open().await?;
+        let code = match manner.dry_run {
+            true => tell(&journal, args, manner).await,
+            false => replay(&journal, args, manner).await,
+        };
+        journal.close().await;
+        code
+    })
+}
+
+async fn selection(journal: &SqlJournal, chosen: &Chosen) -> anyhow::Result<Selection> {
+    Ok(Selection::new(chosen.typed(), chosen.filter(journal.now().await?, Vec::new())?))
+}
+
+/// The unfinished replay of the same selection, unless a new one is wanted.
+async fn unfinished(journal: &SqlJournal, selection: &Selection, args: &Args) -> Result<Option<Replay>, JournalError> {
+    if args.anew { Ok(None) } else { journal.unfinished_replay(selection).await }
+}
+
+async fn tell(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Result<ExitCode> {
+    let selection = selection(journal, &args.chosen).await?;
+    let unfinished = unfinished(journal, &selection, args).await?;
+    let messages = match &unfinished {
+        Some(replay) => journal.replay_left(replay).await?,
+        None => journal.count_replay(&selection).await?,
+    };
+    let replay_id = unfinished.map(|replay| replay.id);
+    match (manner.json, replay_id) {
+        (true, _) => output::json(&Dry { dry_run: true, replay_id, messages })?,
+        (false, None) => output::line(&format!("{messages} messages would be replayed"))?,
+        (false, Some(id)) => output::line(&format!("{messages} messages would be replayed: the rest of replay {id}"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Result<ExitCode> {
+    // From here on SIGINT ends nothing by itself.
+    let interrupt = signal(SignalKind::interrupt())?;
+    let selection = selection(journal, &args.chosen).await?;
+    let unfinished = unfinished(journal, &selection, args).await?;
+    let is_resumed = unfinished.is_some();
+    let replay = match unfinished {
+        Some(replay) => replay,
+        None if journal.count_replay(&selection).await? > 0 => journal.begin_replay(&selection).await?,
+        None => return report(&Summary::of_nothing(), manner),
+    };
+    let before = journal.replay_standing(&replay).await?;
+    let messages = before.requested + journal.replay_left(&replay).await?;
+    if is_resumed {
+        let (id, requested) = (replay.id, before.requested);
+        eprintln!("going on with replay {id}: {requested} of {messages} messages were asked for (--anew begins a new one)");
+    }
+    let bar = &manner.bar;
+    bar.set_length(messages);
+    bar.set_position(before.applied());
+    bar.reset_eta();
+    let began = Instant::now();
+    let run = Run { journal, replay: &replay, rate: manner.rate, bar, interrupt };
+    let ended = run.to_the_end(before).await;
+    bar.finish_and_clear();
+    let (end, standing) = ended?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let replayed = standing.applied().saturating_sub(before.applied());
+    let ReplayStanding { requested, pending } = standing;
+    // What was open when the replay passed it was not asked for, what was settled since it was begun, was.
+    let messages = if end == End::Done { requested } else { messages.max(requested) };
+    report(&Summary { replay_id: Some(replay.id), end, is_resumed, messages, requested, pending, replayed, took_ms }, manner)
+}
+
+/// One run of a replay.
+struct Run<'a> {
+    journal: &'a SqlJournal,
+    replay: &'a Replay,
+    rate: Option<u32>,
+    bar: &'a ProgressBar,
+    interrupt: Signal,
+}
+
+impl Run<'_> {
+    /// Asks and waits until all is applied, nobody applies, or SIGINT comes; how the replay then stands.
+    async fn to_the_end(mut self, before: ReplayStanding) -> Result<(End, ReplayStanding), JournalError> {
+        let mut pace = self.rate.map(|rate| Pace::new(rate, Instant::now()));
+        let (mut standing, mut is_all_asked, mut moved_at) = (before, false, Instant::now());
+        loop {
+            let stepped = self.step(&mut pace, &mut is_all_asked).await;
+            // A journal that is away or locked for a moment is asked again.
+            let failed = match stepped {
+                Ok(now) => {
+                    if now.pending == 0 || now.applied() > standing.applied() {
+                        moved_at = Instant::now();
+                    }
+                    standing = now;
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            self.bar.set_position(standing.applied());
+            if failed.is_none() && is_all_asked && standing.pending == 0 {
+                self.journal.finish_replay(self.replay).await?;
+                return Ok((End::Done, standing));
+            }
+            if moved_at.elapsed() >= STALLED_AFTER {
+                return failed.map_or(Ok((End::Stalled, standing)), Err);
+            }
+            tokio::select! {
+                _ = self.interrupt.recv() => {
+                    return Ok((End::Interrupted, self.journal.replay_standing(self.replay).await?));
+                }
+                () = sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Asks for what there is room for; how the replay then stands.
+    async fn step(&self, pace: &mut Option<Pace>, is_all_asked: &mut bool) -> Result<ReplayStanding, JournalError> {
+        let mut pending = self.journal.replay_standing(self.replay).await?.pending;
+        // A worker that was away must not find more than a second's worth.
+        let ahead_max = self.rate.map_or(AHEAD_MAX, |rate| AHEAD_MAX.min(u64::from(rate)));
+        while !*is_all_asked && pending < ahead_max {
+            let allowed = pace.as_mut().map_or(BATCH_MAX, |pace| pace.allowance(Instant::now()));
+            let rows_max = allowed.min(BATCH_MAX).min(ahead_max - pending);
+            if rows_max == 0 {
+                break;
+            }
+            if let Some(pace) = pace {
+                // Before it is known to be done: what times out may still happen.
+                pace.take(rows_max);
+            }
+            let requested = self.journal.request_replay(self.replay, u32::try_from(rows_max).unwrap_or(u32::MAX)).await?;
+            *is_all_asked = requested == 0;
+            pending += requested;
+        }
+        self.journal.replay_standing(self.replay).await
+    }
+}
+
+fn report(summary: &Summary, manner: &Manner) -> anyhow::Result<ExitCode> {
+    match manner.json {
+        true => output::json(summary)?,
+        false => output::line(&summary.text())?,
+    }
+    Ok(match summary.end {
+        End::Done => ExitCode::SUCCESS,
+        End::Stalled => ExitCode::FAILURE,
+        End::Interrupted => ExitCode::from(INTERRUPTED),
+    })
+}
+
+impl Summary {
+    fn of_nothing() -> Self {
+        let (messages, requested, pending, replayed, took_ms) = (0, 0, 0, 0, 0);
+        Self { replay_id: None, end: End::Done, is_resumed: false, messages, requested, pending, replayed, took_ms }
+    }
+
+    fn text(&self) -> String {
+        let Self { replayed, messages, pending, requested, .. } = self;
+        let Some(id) = self.replay_id else { return "nothing to replay".to_owned() };
+        let (applied, seconds) = (requested - pending, self.took_ms as f64 / 1_000.0);
+        match self.end {
+            End::Done => {
+                let before = if self.is_resumed { format!(", {} before", applied - replayed) } else { String::new() };
+                format!("{replayed} messages replayed in {seconds:.1} s (replay {id}{before})")
+            }
+            End::Interrupted => format!(
+                "interrupted: {applied} of {messages} messages of replay {id} are applied, {pending} more are asked for and will \
+                 be; the same command goes on with the rest"
+            ),
+            End::Stalled => format!(
+                "{applied} of {messages} messages of replay {id} are applied, and for {} s none was: no running service applies \
+                 them. The {pending} that are asked for will be applied when one starts, or can confirm changes again; the same \
+                 command goes on with the rest",
+                STALLED_AFTER.as_secs()
+            ),
+        }
+    }
+}
