@@ -125,18 +125,18 @@ async fn a_redelivery_of_an_open_message_applies_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redelivery_is_applied_again_only_when_it_was_settled_long_ago() {
     on_both_databases(Deployment::Redis(1), async |world: &mut World| {
-        let webhook = world.ada_leaves();
+        let (webhook, before) = (world.ada_leaves(), world.changes());
         for _ in 0..3 {
             assert_eq!(world.post(&webhook).await?.status, 204);
-            assert_eq!(world.changes(), 1, "applied once");
+            assert_eq!(world.changes(), before + 1, "applied once");
         }
         assert_eq!(world.deliveries("settled-before").await?, 2);
         world.let_pass(Duration::from_secs(9 * 60)).await;
         assert_eq!(world.post(&webhook).await?.status, 204);
-        assert_eq!(world.changes(), 1, "after 9 minutes it is a retry whose answer got lost");
+        assert_eq!(world.changes(), before + 1, "after 9 minutes it is a retry whose answer got lost");
         world.let_pass(Duration::from_secs(2 * 60)).await;
         assert_eq!(world.post(&webhook).await?.status, 204);
-        assert_eq!(world.changes(), 2, "after 11 minutes somebody wants it applied again");
+        assert_eq!(world.changes(), before + 2, "after 11 minutes somebody wants it applied again");
         let row = world.until_state(&webhook, State::Applied).await;
         assert_eq!((row.deliveries, row.attempts), (5, 2));
         assert!(row.opened_at_ms > row.received_at_ms && row.applied_at_ms >= Some(row.opened_at_ms));
