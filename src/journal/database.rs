@@ -73,7 +73,7 @@ impl Dialect {
         let (now, ids, skip_locked) = match self {
             Self::Sqlite => ("cast(unixepoch('subsec') * 1000 as integer)", "(select value from json_each($1))", ""),
             Self::Postgres => (
-                "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
+                "cast(extract(epoch from statement_timestamp()) * 1000 as bigint)",
                 "(select json_array_elements_text(cast($1 as json)))",
                 "for update skip locked",
             ),

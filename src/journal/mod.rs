@@ -15,7 +15,7 @@ mod rows;
 mod store;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -47,8 +47,9 @@ pub struct SqlJournal {
     database: Arc<Database>,
     /// Random, made with the database: nodes that share a Redis must share it.
     id: String,
-    /// Keeps other processes out of a journal that is one process's own; freed when dropped.
-    _lock: Option<Lock>,
+    /// Keeps other processes out of a journal that is one process's own; freed when closed or dropped. Never held over an
+    /// await.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// How many processes may run on one journal.
@@ -89,7 +90,7 @@ impl SqlJournal {
             false => migrations::run(&database).await?,
         }
         let id = database.id().await?;
-        Ok(Self { database: Arc::new(database), id, _lock: lock })
+        Ok(Self { database: Arc::new(database), id, lock: Mutex::new(lock) })
     }
 
     /// Brings a database to the present form; answers the names of what was done.
@@ -119,8 +120,9 @@ impl SqlJournal {
         self.database.counts()
     }
 
-    /// Closes the connections; what was accepted is written first.
+    /// Closes the connections; what was accepted is written first. Then others may have the journal.
     pub async fn close(&self) {
         self.database.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -12,6 +12,7 @@ mod contract_reads;
 mod denials;
 mod evictions;
 mod interleavings;
+mod journal;
 mod lost_history;
 mod origin;
 mod readme;

@@ -3,6 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::Answer;
+use super::postgres::Postgres;
 use super::redis_server::RedisServer;
 
 /// Keys that every node of a test knows.
@@ -37,8 +39,22 @@ pub enum Deployment {
     Redis(usize),
 }
 
+/// Where a test's journal is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Database {
+    /// A file.
+    #[default]
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
 /// What a test starts with.
 pub struct Setup {
+    /// Where the journal is.
+    pub database: Database,
+    /// What the journal keeps of bodies.
+    pub keep: Keep,
     /// Who is at Clerk.
     pub clerk: ClerkWorld,
     /// Limits of every node.
@@ -61,6 +77,8 @@ impl Default for Setup {
             local_age_max: Duration::from_secs(60),
         };
         Self {
+            database: Database::default(),
+            keep: Keep::Minimal,
             clerk: ClerkWorld::small(),
             bounds,
             local_bytes_max: 64 << 20,
@@ -75,11 +93,13 @@ pub struct World {
     pub clerk: StandIn,
     pub nodes: Vec<Node>,
     pub http: reqwest::Client,
+    /// The nodes' own where it is a file; else one beside theirs.
     pub journal: Arc<SqlJournal>,
     redis: Option<RedisServer>,
+    postgres: Option<Postgres>,
     config: Config,
     /// Holds the journal's file; gone when dropped.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One node of the service.
@@ -121,13 +141,18 @@ impl World {
             Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
         };
         let folder = tempfile::tempdir().expect("a folder");
-        let database_url: SecretString = format!("sqlite://{}", folder.path().join("rollcall.db").display()).into();
+        let postgres = (setup.database == Database::Postgres).then(Postgres::start);
+        let database_url: SecretString = match &postgres {
+            Some(postgres) => postgres.url().into(),
+            None => format!("sqlite://{}", folder.path().join("rollcall.db").display()).into(),
+        };
         let settings = journal::Settings { url: database_url.clone(), io: Handle::current() };
-        let journal = Arc::new(SqlJournal::open(settings, Sharing::Alone).await.expect("a journal"));
+        let sharing = if postgres.is_some() { Sharing::Nodes } else { Sharing::Alone };
+        let journal = Arc::new(SqlJournal::open(settings, sharing).await.expect("a journal"));
         let config = Config {
             database_url,
             journal_retention: Duration::from_secs(30 * 24 * 3600),
-            journal_keep: Keep::Minimal,
+            journal_keep: setup.keep,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clerk_secret_key: clerk.secret_key().to_owned().into(),
             clerk_api_url: clerk.url(),
@@ -149,7 +174,7 @@ impl World {
             shutdown_delay: Duration::ZERO,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, config, _folder: folder };
+        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, postgres, config, folder };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -168,7 +193,9 @@ impl World {
     pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.config.clone();
         change(&mut config);
-        let node = Node::start(config, self.journal.clone()).await;
+        // Postgres is every node's own to connect to; a file is one process's, and these nodes are one process.
+        let journal = self.postgres.is_none().then(|| self.journal.clone());
+        let node = Node::start(config, journal).await;
         self.nodes.push(node);
         let number = self.nodes.len() - 1;
         super::wait::until("the node is ready", async || {
@@ -186,6 +213,21 @@ impl World {
     /// The Redis of this world.
     pub fn redis(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("this deployment has a Redis")
+    }
+
+    /// The PostgreSQL of this world.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("this world's journal is in PostgreSQL")
+    }
+
+    /// Where the journal's file is, if it is one.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// How every node is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Asks node `number` with the read key.
@@ -243,9 +285,13 @@ impl World {
 }
 
 impl Node {
-    /// Builds and runs one on a free port.
-    pub async fn start(config: Config, journal: Arc<SqlJournal>) -> Self {
-        let app = app::build_on(config, journal, Handle::current()).await.expect("the node starts");
+    /// Builds and runs one on a free port, on this journal or on one of its own.
+    pub async fn start(config: Config, journal: Option<Arc<SqlJournal>>) -> Self {
+        let built = match journal {
+            Some(journal) => app::build_on(config, journal, Handle::current()).await,
+            None => app::build(config, Handle::current()).await,
+        };
+        let app = built.expect("the node starts");
         let address = app.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async move {
