@@ -9,6 +9,7 @@ mod contract_headers;
 mod contract_operations;
 mod contract_problems;
 mod contract_reads;
+mod crashes;
 mod denials;
 mod evictions;
 mod interleavings;

@@ -2,14 +2,17 @@
 
 pub mod answer;
 pub mod asking;
+pub mod crowd;
 pub mod dice;
 pub mod history;
+pub mod mail;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
 pub mod rollcall;
 pub mod service;
 pub mod shell;
+pub mod sqlite_lock;
 pub mod under_way;
 pub mod wait;
 pub mod webhooks;
