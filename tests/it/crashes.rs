@@ -28,6 +28,8 @@ const HEALED_WITHIN: Duration = Duration::from_secs(5);
 struct Scene {
     rollcall: Rollcall,
     left: Message,
+    /// Entries that the stream began with.
+    entries_before: u64,
 }
 
 impl Scene {
@@ -40,7 +42,9 @@ impl Scene {
         rollcall.check(ADA, WORKS).await?.is_member();
         rollcall.clerk.faults().set(Faults { reads_lag_ms: 600_000, ..Faults::default() });
         let mut left = rollcall.clerk.world().lock().revoke(ADA, WORKS)?.messages;
-        Ok(Self { rollcall, left: left.remove(0) })
+        let mut scene = Self { rollcall, left: left.remove(0), entries_before: 0 };
+        scene.entries_before = scene.entries();
+        Ok(scene)
     }
 
     /// Begins to deliver the message.
@@ -65,9 +69,10 @@ impl Scene {
         until("the message to be recorded", async || self.row().await).await
     }
 
-    /// Entries of the change stream.
+    /// How often the change was appended to the stream.
     fn entries(&self) -> u64 {
-        self.rollcall.redis.query(&["XLEN", "user-orgs:~changes"]).parse().expect("a number")
+        let entries: u64 = self.rollcall.redis.query(&["XLEN", "user-orgs:~changes"]).parse().expect("a number");
+        entries - self.entries_before
     }
 
     async fn until_entries(&self, count: u64) {
