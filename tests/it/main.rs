@@ -23,6 +23,7 @@ mod shared_tier;
 mod signatures;
 mod three_nodes;
 mod webhook_abuse;
+mod webhook_kills;
 mod webhook_refusals;
 mod webhooks;
 mod webhooks_order;
