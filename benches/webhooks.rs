@@ -186,8 +186,7 @@ async fn measure(
     }
     part.took = began.elapsed();
     part.latencies.sort_unstable();
-    (part.server_seconds, part.redis_seconds) =
-        (server.cpu_seconds() - server_before, redis.cpu_seconds() - redis_before);
+    (part.server_seconds, part.redis_seconds) = (server.cpu_seconds() - server_before, redis.cpu_seconds() - redis_before);
     Ok(part)
 }
 
@@ -214,7 +213,11 @@ async fn send(
             let more = connection.read(&mut buffer[read..]).await?;
             anyhow::ensure!(more > 0, "the connection ended: {}", String::from_utf8_lossy(&buffer[..read]));
             read += more;
-            anyhow::ensure!(read < 4 || buffer.starts_with(b"HTTP/1.1 204") || read < 12, "{}", String::from_utf8_lossy(&buffer[..read]));
+            anyhow::ensure!(
+                read < 4 || buffer.starts_with(b"HTTP/1.1 204") || read < 12,
+                "{}",
+                String::from_utf8_lossy(&buffer[..read])
+            );
         }
         answers.push((204, sent_at.elapsed()));
     }

@@ -63,7 +63,8 @@ impl Siege {
         crowd.warm(&rollcall).await;
         let mail = Mail::to(rollcall.clerk.sender(), rollcall.webhooks());
         let (carriers, is_over) = (mail.carry(CARRIERS), Arc::new(AtomicBool::new(false)));
-        let reader = |_| tokio::spawn(read(rollcall.http.clone(), rollcall.url.clone(), crowd.clone(), dice.fork(), is_over.clone()));
+        let reader =
+            |_| tokio::spawn(read(rollcall.http.clone(), rollcall.url.clone(), crowd.clone(), dice.fork(), is_over.clone()));
         let readers = (0..READERS).map(reader).collect();
         Self { rollcall, crowd, mail, carriers, is_over, readers, ids: Vec::new() }
     }
@@ -172,7 +173,12 @@ async fn i2_nothing_acknowledged_is_lost_however_often_the_process_is_killed_in_
         healed.sort_unstable();
         println!(
             "attempts by answer {}; {} messages delivered again, {} applied at start, {} by the worker; open at a start applied after at most {:?}; {:?} in all",
-            outcome.answers, outcome.again, outcome.boot, outcome.worker, healed.last(), began.elapsed()
+            outcome.answers,
+            outcome.again,
+            outcome.boot,
+            outcome.worker,
+            healed.last(),
+            began.elapsed()
         );
         assert!(healed.iter().all(|took| *took <= HEALED_WITHIN), "{healed:?}");
     }

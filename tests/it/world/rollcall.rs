@@ -102,7 +102,8 @@ impl Rollcall {
     /// Looks into its journal, as an operator does; running or not. Nothing stays open, so that a start after a kill finds
     /// the files as the kill left them.
     pub async fn journal<T>(&self, look: impl AsyncFnOnce(&SqlJournal) -> Result<T, JournalError>) -> T {
-        let url = self.shell.variable("DATABASE_URL").map_or_else(|| format!("sqlite://{}", self.journal_file().display()), Into::into);
+        let url =
+            self.shell.variable("DATABASE_URL").map_or_else(|| format!("sqlite://{}", self.journal_file().display()), Into::into);
         let settings = journal::Settings { url: url.into(), io: Handle::current() };
         let journal = SqlJournal::open(settings, Sharing::Operator).await.expect("a journal");
         let seen = look(&journal).await.expect("the journal can be read");

@@ -3,6 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ pub struct World {
     redis: Option<RedisServer>,
     config: Config,
     /// Holds the journal's file; gone when dropped.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One node of the service.
@@ -149,7 +150,7 @@ impl World {
             shutdown_delay: Duration::ZERO,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, config, _folder: folder };
+        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, config, folder };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -181,6 +182,16 @@ impl World {
     /// The limits of every node.
     pub fn bounds(&self) -> Bounds {
         self.config.bounds
+    }
+
+    /// The file of the journal.
+    pub fn journal_file(&self) -> PathBuf {
+        self.folder.path().join("rollcall.db")
+    }
+
+    /// The Redis of this world, from now on in the test's own hands.
+    pub fn take_redis(&mut self) -> RedisServer {
+        self.redis.take().expect("this deployment has a Redis")
     }
 
     /// The Redis of this world.
