@@ -47,11 +47,12 @@ fn tell(fault: &str, effects: &[Effect], ended: Instant) -> (Instant, Duration) 
     let (p50, p99, max) = (took[took.len() / 2], took[took.len() * 99 / 100], took[took.len() - 1]);
     let last = effects.iter().map(|effect| effect.held).max().expect("there are some");
     let after = last.saturating_duration_since(ended);
-    println!("| {fault} | p50 {p50:.0?} | p99 {p99:.0?} | max {max:.0?} | {after:.0?} after its end |");
+    let ms = |time: Duration| time.as_millis();
+    println!("| {fault} | p50 {} ms | p99 {} ms | max {} ms | {} ms after its end |", ms(p50), ms(p99), ms(max), ms(after));
     (last, max)
 }
 
-/// Until this node says, twice in a row would be no better, that the user is no member.
+/// When this node said that the user is no member.
 async fn until_refused(http: &reqwest::Client, url: &str, user: &str) -> Instant {
     let limit = Instant::now() + LIMIT;
     loop {
