@@ -40,7 +40,10 @@ async fn every_message_leaves_one_row_filed_under_its_ids() {
             assert_eq!((row.event_type.as_str(), row.state.as_str()), (name, state));
             assert_eq!([row.user_id, row.org_id], [id("user", user), id("org", organization)], "{name}");
             assert_eq!([row.membership_id, row.session_id], [id("orgmem", membership), id("sess", session)], "{name}");
-            assert_eq!((row.instance_id, row.occurred_at_ms), (Some("ins_rollcall_stand_in".into()), event["timestamp"].as_i64()));
+            assert_eq!(
+                (row.instance_id, row.occurred_at_ms),
+                (Some("ins_rollcall_stand_in".into()), event["timestamp"].as_i64())
+            );
             assert_eq!((row.deliveries, row.reason, row.next_attempt_at_ms), (1, None, None), "{name}");
             // The database's clock is this machine's.
             assert!((began_ms..began_ms + 10_000).contains(&row.received_at_ms), "{name} {}", row.received_at_ms);
@@ -76,10 +79,8 @@ async fn what_cannot_be_read_evicts_whom_it_names_and_is_buried() {
         assert_eq!((row.state.as_str(), row.applied_by.as_deref()), ("buried", Some("inline")));
         assert_eq!(row.reason.as_deref(), Some("data that lacks what its type needs"));
         assert_eq!(world.deliveries("unparsable").await?, 1);
-        until("the operator is told", async || {
-            (world.readiness().await.ok()?.json()["journal"]["dead"] == 1).then_some(())
-        })
-        .await;
+        until("the operator is told", async || (world.readiness().await.ok()?.json()["journal"]["dead"] == 1).then_some(()))
+            .await;
         Ok(())
     })
     .await;

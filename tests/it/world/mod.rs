@@ -2,8 +2,10 @@
 
 pub mod answer;
 pub mod asking;
+pub mod crowd;
 pub mod dice;
 pub mod history;
+pub mod mail;
 pub mod postgres;
 pub mod redis_node;
 pub mod redis_proxy;
@@ -11,6 +13,7 @@ pub mod redis_server;
 pub mod rollcall;
 pub mod service;
 pub mod shell;
+pub mod sqlite_lock;
 pub mod under_way;
 pub mod wait;
 pub mod webhooks;

@@ -3,7 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,6 +208,16 @@ impl World {
     /// The limits of every node.
     pub fn bounds(&self) -> Bounds {
         self.config.bounds
+    }
+
+    /// The file of the journal.
+    pub fn journal_file(&self) -> PathBuf {
+        self.folder.path().join("rollcall.db")
+    }
+
+    /// The Redis of this world, from now on in the test's own hands.
+    pub fn take_redis(&mut self) -> RedisServer {
+        self.redis.take().expect("this deployment has a Redis")
     }
 
     /// The Redis of this world.
