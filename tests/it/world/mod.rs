@@ -4,6 +4,7 @@ pub mod answer;
 pub mod asking;
 pub mod dice;
 pub mod history;
+pub mod operator;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
