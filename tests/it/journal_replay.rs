@@ -199,6 +199,8 @@ async fn a_replay_begun_anew_leaves_the_unfinished_one_behind_for_good() {
 
     let _rollcall = serve(&operator).await;
     until("they are applied", async || operator.rows().await.iter().all(|row| row.state == "applied").then_some(())).await;
+    let dry = operator.run(&["replay", "--from-journal", "--dry-run", "--json"]).ends_with(0).json();
+    assert_eq!((&dry["replayId"], &dry["messages"]), (&1.into(), &0.into()), "nobody has seen it end: {dry}");
     let anew = operator.run(&["replay", "--from-journal", "--anew", "--json"]).ends_with(0).json();
     assert_eq!((&anew["replayId"], &anew["isResumed"], &anew["replayed"]), (&2.into(), &false.into(), &40.into()), "{anew}");
     let third = operator.run(&["replay", "--from-journal", "--json"]).ends_with(0).json();
