@@ -29,8 +29,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(15);
 /// As a shell tells an end by SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Arguments of a replay from the journal.
+/// Arguments of a replay from the journal. Its group of arguments would have the name of the one around it.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// For operators: messages of the journal that were applied or buried are applied once more, by the running service
     #[arg(long, conflicts_with_all = ["paths", "to", "id", "secret_file"])]
@@ -38,7 +39,7 @@ pub(super) struct Args {
     #[command(flatten)]
     chosen: Chosen,
     /// Begins a new replay, even if one of the same selection is unfinished
-    #[arg(long, requires = "from_journal")]
+    #[arg(long)]
     anew: bool,
     #[command(flatten)]
     place: Place,
@@ -96,9 +97,12 @@ struct Dry {
 impl Args {
     /// A replay of files has no use for what chooses in the journal.
     pub(super) fn check_unused(&self) -> Result<(), Usage> {
-        match self.chosen == Chosen::default() && !self.place.is_typed() {
+        match self.chosen == Chosen::default() && !self.anew && !self.place.is_typed() {
             true => Ok(()),
-            false => Err(Usage("--type, --user, --org, --since, --until and --database-url go with --from-journal".to_owned())),
+            false => {
+                let flags = "--type, --user, --org, --since, --until, --anew and --database-url";
+                Err(Usage(format!("{flags} go with --from-journal")))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod dice;
 pub mod history;
 pub mod mail;
+pub mod operator;
 pub mod postgres;
 pub mod redis_node;
 pub mod redis_proxy;
