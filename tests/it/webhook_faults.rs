@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rollcall::dev::{Faults, Message, Sender, World as ClerkWorld};
+use rollcall::dev::{Faults, Message, Sender};
 use rollcall::journal::Filter;
 use tokio::time::sleep_until;
 
@@ -229,12 +229,7 @@ async fn when_answers_are_lost_revocations_hold_all_the_same() {
 /// next try.
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_after_a_kill_revocations_hold_at_the_next_start_or_the_next_try() -> anyhow::Result<()> {
-    let mut world = ClerkWorld::small();
-    for n in 0..LEAVERS {
-        world.put_into(&crowd(n), 1)?;
-        world.grant(&crowd(n), WORKS, "org:member")?;
-    }
-    let mut rollcall = Rollcall::serve_on(RedisServer::start(), world, &[]).await;
+    let mut rollcall = Rollcall::serve_on(RedisServer::start(), Setup::crowded(LEAVERS).clerk, &[]).await;
     for n in 0..LEAVERS {
         rollcall.check(&crowd(n), WORKS).await?.is_member();
     }
