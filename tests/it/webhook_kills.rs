@@ -76,9 +76,10 @@ impl Siege {
         messages
     }
 
-    /// Killed, down for a moment, started again, sometimes killed once more in the middle of that. Answers how long what was
-    /// open then took to be applied.
+    /// Killed, down for a moment, started again, sometimes killed once more in the middle of that; half of the times the sender
+    /// waits until all is well again. Answers how long what was open then took to be applied.
     async fn kill_and_start(&mut self, dice: &mut Dice) -> Duration {
+        self.mail.hold(dice.chance(50));
         self.rollcall.kill();
         while dice.chance(25) {
             self.rollcall.begin_again();
@@ -94,6 +95,7 @@ impl Siege {
             open.is_empty().then_some(())
         })
         .await;
+        self.mail.hold(false);
         SystemTime::now().duration_since(began).expect("time goes on")
     }
 

@@ -27,6 +27,7 @@ struct State {
     /// Posted and not yet taken.
     open: usize,
     is_whole: bool,
+    is_held: bool,
     taken: HashMap<String, u32>,
     answers: BTreeMap<String, usize>,
 }
@@ -54,6 +55,11 @@ impl Mail {
     /// Nothing more will be posted: carriers may go home.
     pub fn is_whole(&self) {
         self.state().is_whole = true;
+    }
+
+    /// From now on carriers begin no attempt, or they do again: the sender's next try is later than that.
+    pub fn hold(&self, is_held: bool) {
+        self.state().is_held = is_held;
     }
 
     /// How many wait for a carrier.
@@ -102,6 +108,9 @@ impl Mail {
 
     fn next(&self) -> Next {
         let mut state = self.state();
+        if state.is_held {
+            return Next::Wait;
+        }
         match state.waiting.pop_front() {
             Some(message) => Next::Letter(message),
             None if state.is_whole && state.open == 0 => Next::Over,
