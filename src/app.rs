@@ -23,7 +23,7 @@ use crate::clerk::{self, Clerk};
 use crate::config::Config;
 use crate::http::auth::Keys;
 use crate::http::{self, Readiness, State};
-use crate::ingest::{Applier, Intake};
+use crate::ingest::{Applier, Intake, Sweep, SweepPace};
 use crate::memory::MemoryStream;
 use crate::ports::{ChangeStream, Fence, SharedTier};
 use crate::redis::{self, Redis};
@@ -56,6 +56,11 @@ struct Shared {
 /// Fails on what an operator must mend: a listener that cannot be bound, a Redis that cannot carry the promises, a key prefix
 /// that belongs to another Clerk instance. A Redis or a Clerk that is merely away does not stop a start.
 pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
+    build_sweeping(config, io, SweepPace::default()).await
+}
+
+/// The same with a sweep of another pace: for tests, which have no half minute to wait.
+pub async fn build_sweeping(config: Config, io: Handle, pace: SweepPace) -> anyhow::Result<App> {
     let settings = clerk::Settings {
         secret_key: config.clerk_secret_key.clone(),
         api_url: config.clerk_api_url.clone(),
@@ -85,9 +90,11 @@ pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     let intake = Arc::new(Intake::new(secrets, applier.clone()));
     cache.register(&mut registry);
     intake.register(&mut registry);
+    let sweep = Sweep::new(cache.clone(), applier.clone(), clerk.clone(), pace);
+    sweep.register(&mut registry);
 
     let tending = io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone()));
-    let background = vec![tending, io.spawn(look_again(clerk.clone()))];
+    let background = vec![tending, io.spawn(look_again(clerk.clone())), io.spawn(sweep.run())];
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
     }

@@ -10,6 +10,7 @@ use rollcall::app;
 use rollcall::config::Config;
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
 use rollcall::http::auth::{Scope, ServiceKey};
+use rollcall::ingest::SweepPace;
 use rollcall::protocol::freshness::Bounds;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub origin_rate: u32,
     /// Secrets that may sign webhooks beside Clerk's own.
     pub more_webhook_secrets: Vec<String>,
+    /// How fast every node looks for what no webhook told.
+    pub sweep: SweepPace,
 }
 
 /// The small world, the default limits, and a budget that does not get in the way.
@@ -61,6 +64,7 @@ impl Default for Setup {
             local_bytes_max: 64 << 20,
             origin_rate: 1_000_000,
             more_webhook_secrets: Vec::new(),
+            sweep: SweepPace::default(),
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct World {
     pub http: reqwest::Client,
     redis: Option<RedisServer>,
     config: Config,
+    /// Of the nodes that are added from now on.
+    pub sweep: SweepPace,
 }
 
 /// One node of the service.
@@ -134,7 +140,7 @@ impl World {
             shutdown_delay: Duration::ZERO,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, redis, config };
+        let mut world = Self { clerk, nodes: Vec::new(), http, redis, config, sweep: setup.sweep };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -153,7 +159,7 @@ impl World {
     pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.config.clone();
         change(&mut config);
-        let node = Node::start(config).await;
+        let node = Node::start(config, self.sweep).await;
         self.nodes.push(node);
         let number = self.nodes.len() - 1;
         super::wait::until("the node is ready", async || {
@@ -228,8 +234,8 @@ impl World {
 
 impl Node {
     /// Builds and runs one on a free port.
-    pub async fn start(config: Config) -> Self {
-        let app = app::build(config, Handle::current()).await.expect("the node starts");
+    pub async fn start(config: Config, sweep: SweepPace) -> Self {
+        let app = app::build_sweeping(config, Handle::current(), sweep).await.expect("the node starts");
         let address = app.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async move {
