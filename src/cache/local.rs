@@ -354,6 +354,26 @@ mod tests {
         assert!(bytes <= 64 << 10 && users < 20 && local.evicted.get() > 0, "{bytes} bytes of {users} users");
     }
 
+    #[test]
+    fn lists_in_use_have_their_turn_one_after_the_other_and_again_only_when_hit_again() {
+        let local = Local::new(1 << 20);
+        for n in 0..200 {
+            let content = if n % 5 == 0 { Content::Unknown } else { Content::List(List::new(&[])) };
+            land(&local, &user(n), content);
+        }
+        let hit = |n: usize| local.get(&user(n)).expect("landed").hits.note();
+        [1, 2, 5, 64, 131].into_iter().for_each(hit);
+        let begun = Moment::ZERO..=Moment::ZERO;
+        let round = || -> Vec<UserId> { std::iter::from_fn(|| local.next_in_use(&begun)).collect() };
+        assert_eq!(round(), [1, 2, 64, 131].map(user), "nobody is asked about whom the origin does not know");
+        assert_eq!(round(), []);
+        [131, 2].into_iter().for_each(hit);
+        local.invalidate(&user(131));
+        let second = Moment::from_micros(1);
+        assert_eq!(local.next_in_use(&(second..=second)), None, "read too long ago");
+        assert_eq!(round(), [user(2)]);
+    }
+
     /// Changes remove what others are just inserting: the sum never falls below nothing.
     #[test]
     fn i12_inserts_and_changes_at_once_leave_the_sum_right() {

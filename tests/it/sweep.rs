@@ -215,6 +215,20 @@ async fn an_eviction_meanwhile_explains_it() {
     .await;
 }
 
+/// What a later release writes to the stream may be the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_explains_it() {
+    run_test(Deployment::Redis(1), unhurried(), async |world: &mut World| {
+        world.in_use_when(ADA, |clerk| clerk.revoke(ADA, WORKS)).await?;
+        world.until_compared("different", 1.0).await;
+        world.redis().query(&["XADD", "user-orgs:~changes", "*", "change", r#"{"kind":"somethingNew"}"#]);
+        world.until_explained().await;
+        assert_eq!((world.unannounced(0).await, world.steps("evicted").await), (0.0, 0.0));
+        Ok(())
+    })
+    .await;
+}
+
 /// The message passes while the node that found the difference hears nothing of the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_hear_the_stream_counts_nothing() {
@@ -317,9 +331,19 @@ async fn i8_an_origin_that_is_away_says_nothing_and_is_asked_again_when_it_is_ba
             (world.compared("different").await == 1.0).then_some(())
         })
         .await;
-        // Away again, for the second reading.
+        until("it to be counted", async || (world.unannounced(0).await == 1.0).then_some(())).await;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_second_reading_that_fails_settles_nothing_and_is_made_again() {
+    run_on_both(unhurried, async |world: &mut World| {
+        world.in_use_when(ADA, |clerk| clerk.revoke(ADA, WORKS)).await?;
+        world.until_compared("different", 1.0).await;
         world.origin_answers(500);
-        world.until_more("failed", 1.0).await;
+        world.until_steps("failed", 1.0).await;
         assert_eq!((world.unannounced(0).await, world.explained().await), (0.0, 0.0));
         world.clerk.faults().clear();
         until("it to be counted", async || (world.unannounced(0).await == 1.0).then_some(())).await;
