@@ -86,6 +86,8 @@ async fn only_what_is_chosen_is_replayed_and_what_is_open_is_left_to_the_worker(
 
     let words =
         ["replay", "--from-journal", "--user", "user_ada", "--type", "organizationMembership.*", "--since", "1h", "--json"];
+    let dry = operator.run(&[&words[..], &["--dry-run"]].concat()).ends_with(0).json();
+    assert_eq!(dry["messages"], 2, "{dry}");
     let summary = operator.run(&words).ends_with(0).json();
     assert_eq!((&summary["messages"], &summary["replayed"]), (&2.into(), &2.into()), "{summary}");
     for row in operator.rows().await {
