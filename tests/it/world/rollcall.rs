@@ -104,7 +104,8 @@ impl Drop for Rollcall {
     }
 }
 
-fn hex_digest(key: &str) -> String {
+/// A key as it is configured.
+pub fn hex_digest(key: &str) -> String {
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
