@@ -12,6 +12,7 @@ pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
 pub mod rollcall;
+pub mod served;
 pub mod service;
 pub mod shell;
 pub mod sqlite_lock;

@@ -159,7 +159,8 @@ fn spawn(shell: &Shell) -> Child {
     shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts")
 }
 
-fn hex_digest(key: &str) -> String {
+/// A key as it is configured.
+pub fn hex_digest(key: &str) -> String {
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

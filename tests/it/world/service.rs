@@ -231,6 +231,11 @@ impl World {
         self.redis.as_mut().expect("this deployment has a Redis")
     }
 
+    /// The same, to look at it, or to stop and go on, while others look too.
+    pub fn redis_ref(&self) -> &RedisServer {
+        self.redis.as_ref().expect("this deployment has a Redis")
+    }
+
     /// The PostgreSQL of this world.
     pub fn postgres(&mut self) -> &mut Postgres {
         self.postgres.as_mut().expect("this world's journal is in PostgreSQL")
