@@ -218,7 +218,7 @@ async fn histories(seed: u64, settings: &[(&str, &str)]) {
     println!("seed {seed}");
     let mut siege = Siege::begin(Crowd::of(20, 6), settings, &mut dice).await;
     let (mut held, mut late) = (Vec::new(), Vec::new());
-    let mut kills: Vec<usize> = (0..=dice.below(2)).map(|_| dice.below(CHANGES)).collect();
+    let mut kills: Vec<usize> = (0..=dice.below(2)).map(|_| WINDOW + dice.below(CHANGES - WINDOW)).collect();
     for at in 0..CHANGES {
         for message in siege.change(&mut dice) {
             match dice.below(100) {
