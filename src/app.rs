@@ -24,7 +24,7 @@ use crate::clerk::{self, Clerk};
 use crate::config::Config;
 use crate::http::auth::Keys;
 use crate::http::{self, Readiness, State};
-use crate::ingest::{Applier, Intake, Repair, Upkeep, Worker};
+use crate::ingest::{Applier, Intake, Repair, Sweep, Upkeep, Worker};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::memory::MemoryStream;
 use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
@@ -118,12 +118,15 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     cache.register(&mut registry);
     intake.register(&mut registry);
     upkeep.register(&mut registry);
+    let sweep = Sweep::new(cache.clone(), applier.clone(), clerk.clone(), config.sweep);
+    sweep.register(&mut registry);
 
     let repair = Repair::new(journal.clone(), applier.clone(), config.bounds.ttl + config.bounds.grace + REPAIR_MARGIN);
     let worker = Worker::new(journal.clone(), applier.clone(), left);
     let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
     background.tasks.push(io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone())));
     background.tasks.push(io.spawn(look_again(clerk.clone())));
+    background.tasks.push(io.spawn(sweep.run()));
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
         // Before the first read: a reading of a lagging origin must already meet what was acknowledged.

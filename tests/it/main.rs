@@ -27,6 +27,7 @@ mod replay;
 mod rooms;
 mod shared_tier;
 mod signatures;
+mod sweep;
 mod three_nodes;
 mod webhook_abuse;
 mod webhook_faults;
