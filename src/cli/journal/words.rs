@@ -26,12 +26,12 @@ pub(super) fn age(at_ms: i64, now: Duration) -> String {
 
 /// A moment as a date, and how long ago.
 pub(super) fn moment(at_ms: i64, now: Duration) -> String {
-    let date = UNIX_EPOCH.checked_add(Duration::from_millis(at_ms.max(0).unsigned_abs()));
-    match date.map(|date| humantime::format_rfc3339_millis(date).to_string()) {
-        // Beyond the year 9999 there is no such text, and the formatter would panic.
-        Some(date) if at_ms < 253_402_300_800_000 => format!("{date} ({})", age(at_ms, now)),
-        _ => at_ms.to_string(),
+    // Beyond the year 9999 there is no such text, and the formatter would panic.
+    if !(0..253_402_300_800_000).contains(&at_ms) {
+        return at_ms.to_string();
     }
+    let date = UNIX_EPOCH + Duration::from_millis(at_ms.unsigned_abs());
+    format!("{} ({})", humantime::format_rfc3339_millis(date), age(at_ms, now))
 }
 
 /// The colour of a state; ignored messages have none.
