@@ -26,7 +26,7 @@ impl World {
 
     async fn applied_by(&self, user: &str) -> Vec<String> {
         let filter =
-            rollcall::journal::Filter { user: Some(rollcall::domain::UserId::parse(user).unwrap()), ..Default::default() };
+            rollcall::journal::Filter { user: Some(rollcall::domain::UserId::parse(user).expect("an id")), ..Default::default() };
         let rows = self.journal.list(&filter, 100).await.expect("the journal answers");
         rows.into_iter().map(|row| format!("{} {}", row.state, row.applied_by.unwrap_or_default())).collect()
     }
