@@ -165,7 +165,7 @@ fn every_table_and_column_is_preceded_by_a_comment_in_sqlite() {
             for column in columns {
                 let is_column =
                     |line: &&str| line.starts_with(&format!("{column} ")) || line.contains(&format!(" column {column} "));
-                let place = lines.iter().position(|line| is_column(line)).expect("the line it was found in");
+                let place = lines.iter().position(is_column).expect("the line it was found in");
                 assert!(place > 0 && lines[place - 1].starts_with("--"), "{name}: {table}.{column}");
             }
             let head = format!("create table {table} ");
