@@ -102,16 +102,19 @@ impl Repair {
             return Ok(Tried::NotOurs);
         }
         let mut count = 0;
-        // First what is open, so that nothing slips from open to applied between the two.
-        self.journal.make_all_due().await?;
-        loop {
-            let open = self.journal.claim(Which::Due, BATCH_MAX, LEASE).await?;
-            if open.is_empty() {
-                break;
-            }
-            count += self.apply_again(open).await?;
-            if !history.hold().await? {
-                return Ok(Tried::NotOurs);
+        // First what is open, so that nothing slips from open to applied between the two. Twice: an outcome may be half
+        // written when the first look passes it over, and the second waits for it.
+        for _ in 0..2 {
+            self.journal.make_all_due().await?;
+            loop {
+                let open = self.journal.claim(Which::Due, BATCH_MAX, LEASE).await?;
+                if open.is_empty() {
+                    break;
+                }
+                count += self.apply_again(open).await?;
+                if !history.hold().await? {
+                    return Ok(Tried::NotOurs);
+                }
             }
         }
         let mut window = self.journal.window(self.age).await?;
@@ -144,24 +147,35 @@ impl Repair {
         Ok(done.len())
     }
 
-    /// One process: puts its memory back from what was applied before it ended. What is open the worker applies.
+    /// One process: puts its memory back from what was applied before it ended, and from what is open, which may have been
+    /// acknowledged though its outcome could not be written. The worker settles that.
     pub async fn remember(&self) -> Result<(), JournalError> {
-        let mut window = self.journal.window(self.age).await?;
         let mut count = 0;
+        self.journal.make_all_due().await?;
+        loop {
+            let open = self.journal.claim(Which::Due, BATCH_MAX, LEASE).await?;
+            if open.is_empty() {
+                break;
+            }
+            count += self.apply_here(&open);
+        }
+        let mut window = self.journal.window(self.age).await?;
         loop {
             let applied = self.journal.applied(&mut window, BATCH_MAX).await?;
             if applied.is_empty() {
                 break;
             }
-            for todo in applied.iter().filter_map(|claimed| payload::read(claimed.payload.as_deref())) {
-                // The stream is this process's memory, so nothing can fail but the process.
-                self.applier.apply_here(&todo.change);
-                count += 1;
-            }
+            count += self.apply_here(&applied);
         }
         if count > 0 {
-            info!(messages = count, "what was applied before the start is remembered");
+            info!(messages = count, "what was recorded before the start is remembered");
         }
         Ok(())
+    }
+
+    /// The stream is this process's memory, so nothing can fail but the process.
+    fn apply_here(&self, claimed: &[Claimed]) -> usize {
+        let todo = claimed.iter().filter_map(|claimed| payload::read(claimed.payload.as_deref()));
+        todo.map(|todo| self.applier.apply_here(&todo.change)).count()
     }
 }

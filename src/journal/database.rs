@@ -3,12 +3,13 @@
 //! SQLite has one writer that groups commits; Postgres groups them itself, so each write there is a transaction of its own.
 //! Every call has a deadline. Upholds I12.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
 use tokio::time::timeout;
 
 use super::Settings;
@@ -18,6 +19,10 @@ use crate::ports::JournalError;
 
 /// The intake waits no longer for a record: the sender gives up after 15 s, and applying needs its time.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a connection to Postgres may take to come back from what was given up.
+const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
+/// After a write failed, the journal counts as away for so long.
+const FAILING_FOR: Duration = Duration::from_secs(5);
 /// How long SQLite waits for another process's lock.
 const BUSY_TIME_MAX_MS: u32 = 1_000;
 /// Readers of SQLite: an operator's list beside statistics.
@@ -67,18 +72,25 @@ impl Dialect {
         self == Self::Postgres
     }
 
+    /// Whether writers wait for each other row by row.
+    pub(super) fn locks_rows(self) -> bool {
+        self == Self::Postgres
+    }
+
     /// A statement in this dialect: `{now}` is the database's time in milliseconds, `{ids}` the texts in the JSON array `$1`,
-    /// `{skip_locked}` keeps nodes from waiting for each other's rows. Values only ever come as parameters.
+    /// `{for_update}` takes rows, `{skip_locked}` those that nobody else has. Values only ever come as parameters.
     pub(super) fn sql(self, text: &'static str) -> AssertSqlSafe<String> {
-        let (now, ids, skip_locked) = match self {
-            Self::Sqlite => ("cast(unixepoch('subsec') * 1000 as integer)", "(select value from json_each($1))", ""),
+        let (now, ids, for_update, skip_locked) = match self {
+            Self::Sqlite => ("cast(unixepoch('subsec') * 1000 as integer)", "(select value from json_each($1))", "", ""),
             Self::Postgres => (
-                "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
+                "cast(extract(epoch from statement_timestamp()) * 1000 as bigint)",
                 "(select json_array_elements_text(cast($1 as json)))",
+                "for update",
                 "for update skip locked",
             ),
         };
-        AssertSqlSafe(text.replace("{now}", now).replace("{ids}", ids).replace("{skip_locked}", skip_locked))
+        let text = text.replace("{now}", now).replace("{ids}", ids);
+        AssertSqlSafe(text.replace("{for_update}", for_update).replace("{skip_locked}", skip_locked))
     }
 }
 
@@ -89,6 +101,8 @@ pub(super) struct Database {
     pool: AnyPool,
     writer: Option<Writer>,
     counts: Counts,
+    /// When a write failed last. Guards itself only.
+    failed_at: Mutex<Option<Instant>>,
 }
 
 impl Database {
@@ -105,7 +119,7 @@ impl Database {
                 (sqlite(&url, SQLITE_READERS_MAX).await?, Some(Writer::spawn(writing, counts.clone())))
             }
         };
-        Ok(Self { dialect, url: settings.url.clone(), pool, writer, counts })
+        Ok(Self { dialect, url: settings.url.clone(), pool, writer, counts, failed_at: Mutex::default() })
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -141,8 +155,20 @@ impl Database {
         let written = written.unwrap_or(Err(JournalError::TimedOut));
         if written.is_err() {
             self.counts.writes_failed.inc();
+            *self.failed_at() = Some(Instant::now());
         }
         written
+    }
+
+    /// Fails while writes do, though reads may go well: a locked file and a full disk can be read.
+    pub(super) fn check_writes(&self) -> Result<(), JournalError> {
+        let is_failing = self.failed_at().is_some_and(|at| at.elapsed() < FAILING_FOR);
+        let failing = || JournalError::Unavailable { what: "writes failed a moment ago".to_owned() };
+        if is_failing { Err(failing()) } else { Ok(()) }
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn transact<T, W>(&self, work: W) -> Result<T, JournalError>
@@ -176,8 +202,24 @@ impl Database {
     }
 }
 
+/// A commit means the disk, whatever is the default there; and a node that stops in the middle of a transaction does not keep
+/// its rows from the others. A connection that went silent is not waited for when it is given back.
 async fn postgres(url: &str) -> Result<AnyPool, OpenError> {
     let options = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS_MAX).acquire_timeout(ANSWER_TIME_MAX);
+    let options = options.after_connect(|connection, _| {
+        Box::pin(async move {
+            let settings = "select set_config('synchronous_commit', 'on', false)
+                    where current_setting('synchronous_commit') in ('off', 'local');
+                set idle_in_transaction_session_timeout = '5s'";
+            sqlx::raw_sql(settings).execute(connection).await.map(|_| ())
+        })
+    });
+    let options = options.after_release(|connection, _| {
+        Box::pin(async move {
+            let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+            timeout(RELEASE_TIME_MAX, connection.ping()).await.map_err(|_| silent())?.map(|()| true)
+        })
+    });
     options.connect(url).await.map_err(OpenError::Unreachable)
 }
 

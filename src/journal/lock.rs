@@ -1,46 +1,55 @@
 //! Who may run on this journal. A SQLite journal is one process's: a lock on a file beside it says whose, so that everybody
 //! may still read the journal itself. A Postgres journal without Redis is one process's too, by a lock in the database.
 //!
-//! A process that is draining still holds its lock; whoever starts waits for it.
+//! A process that is draining still holds its lock; whoever starts waits for it. A lock in Postgres lives as long as its
+//! connection, so that connection belongs to no pool, and is made anew when it breaks.
 
 use std::fs::{File, TryLockError};
-use std::sync::Mutex;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Any, Row};
-use tokio::time::{Instant, sleep};
-use tracing::info;
+use sqlx::{AnyConnection, AnyPool, Connection, Row};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
 
 use super::Sharing;
 use super::database::{Database, OpenError};
 
-/// Longer than a drain with everything it waits for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// "rollcall", as the number that names the lock in Postgres.
 const POSTGRES_LOCK: i64 = 0x726f_6c6c_6361_6c6c;
+
+/// How often the connection of a lock in Postgres is looked at.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A lock, held until dropped.
 pub(super) enum Lock {
     /// On a file beside the SQLite file.
     File(#[allow(dead_code, reason = "held for its drop")] File),
-    /// In Postgres, as long as this connection lives.
-    Connection(#[allow(dead_code, reason = "held for its drop; nobody takes the mutex")] Mutex<PoolConnection<Any>>),
+    /// In Postgres, as long as this task holds its connection.
+    Kept(#[allow(dead_code, reason = "held for its drop")] Keeper),
 }
 
-/// Takes what this sharing needs; none where several processes may run.
-pub(super) async fn take(database: &Database, sharing: Sharing) -> Result<Option<Lock>, OpenError> {
-    match (database.file(), sharing) {
-        (_, Sharing::Operator) | (None, Sharing::Nodes) => Ok(None),
-        (Some(path), _) => file(&format!("{path}.lock")).await.map(Some),
-        (None, Sharing::Alone) => advisory(database).await.map(Some),
+/// Ends the task that keeps a lock when dropped, and with it the lock.
+pub(super) struct Keeper(AbortHandle);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
-async fn file(path: &str) -> Result<Lock, OpenError> {
+/// Takes what this sharing needs; none where several processes may run.
+pub(super) async fn take(database: &Database, sharing: Sharing, wait_max: Duration) -> Result<Option<Lock>, OpenError> {
+    match (database.file(), sharing) {
+        (_, Sharing::Operator) | (None, Sharing::Nodes) => Ok(None),
+        (Some(path), _) => file(&format!("{path}.lock"), Patience::of(wait_max)).await.map(Some),
+        (None, Sharing::Alone) => advisory(database, Patience::of(wait_max)).await.map(Some),
+    }
+}
+
+async fn file(path: &str, mut patience: Patience) -> Result<Lock, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(OpenError::Lock)?;
-    let mut patience = Patience::new();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Lock::File(file)),
@@ -50,16 +59,43 @@ async fn file(path: &str) -> Result<Lock, OpenError> {
     }
 }
 
-async fn advisory(database: &Database) -> Result<Lock, OpenError> {
-    let mut connection = database.pool().acquire().await.map_err(OpenError::Unreachable)?;
-    let mut patience = Patience::new();
+async fn advisory(database: &Database, mut patience: Patience) -> Result<Lock, OpenError> {
     loop {
-        let question = sqlx::query("select pg_try_advisory_lock($1)").bind(POSTGRES_LOCK);
-        let row = question.fetch_one(&mut *connection).await.map_err(OpenError::Unreachable)?;
-        if row.try_get(0).map_err(OpenError::Unreachable)? {
-            return Ok(Lock::Connection(Mutex::new(connection)));
+        let locked = try_advisory(database.pool()).await.map_err(OpenError::Unreachable)?;
+        if let Some(connection) = locked {
+            let keeping = tokio::spawn(keep(connection, database.pool().clone()));
+            return Ok(Lock::Kept(Keeper(keeping.abort_handle())));
         }
         patience.wait("a lock in Postgres").await?;
+    }
+}
+
+/// A connection that holds the lock; none while another process has it.
+async fn try_advisory(pool: &AnyPool) -> sqlx::Result<Option<AnyConnection>> {
+    let mut connection = pool.acquire().await?.detach();
+    let question = sqlx::query("select pg_try_advisory_lock($1)").bind(POSTGRES_LOCK);
+    let is_ours = question.fetch_one(&mut connection).await?.try_get(0)?;
+    Ok(Some(connection).filter(|_| is_ours))
+}
+
+/// Notices when the connection breaks, and takes the lock again.
+async fn keep(connection: AnyConnection, pool: AnyPool) {
+    let mut held = Some(connection);
+    while !pool.is_closed() {
+        sleep(KEEP_EVERY).await;
+        if let Some(connection) = &mut held {
+            if timeout(KEEP_EVERY, connection.ping()).await.is_ok_and(|alive| alive.is_ok()) {
+                continue;
+            }
+            warn!("the lock in Postgres is lost: taken again when the database answers");
+            held = None;
+        }
+        match try_advisory(&pool).await {
+            Ok(None) => error!("another process runs on this journal without Redis: answers may be wrong; stop one of the two"),
+            Ok(taken) => held = taken,
+            // Away; everybody else says so too.
+            Err(_) => {}
+        }
     }
 }
 
@@ -69,8 +105,8 @@ struct Patience {
 }
 
 impl Patience {
-    fn new() -> Self {
-        Self { until: Instant::now() + WAIT_MAX, is_told: false }
+    fn of(time: Duration) -> Self {
+        Self { until: Instant::now() + time, is_told: false }
     }
 
     async fn wait(&mut self, what: &str) -> Result<(), OpenError> {
@@ -82,5 +118,23 @@ impl Patience {
         }
         sleep(LOOK_AGAIN).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_in_use_is_waited_for_and_refused_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rollcall.db.lock").display().to_string();
+        let patience = || Patience::of(Duration::from_millis(250));
+        let held = file(&path, patience()).await.unwrap();
+        let began = Instant::now();
+        assert!(matches!(file(&path, patience()).await, Err(OpenError::InUse { .. })));
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+        drop(held);
+        file(&path, patience()).await.unwrap();
     }
 }

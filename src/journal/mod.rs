@@ -15,7 +15,8 @@ mod rows;
 mod store;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::runtime::Handle;
@@ -28,6 +29,9 @@ pub use rows::Row;
 
 use database::Database;
 use lock::Lock;
+
+/// Requests under way have 8 s to end, then the process goes.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Which database, and on which runtime its connections live.
 #[derive(Clone)]
@@ -43,8 +47,9 @@ pub struct SqlJournal {
     database: Arc<Database>,
     /// Random, made with the database: nodes that share a Redis must share it.
     id: String,
-    /// Keeps other processes out of a journal that is one process's own; freed when dropped.
-    _lock: Option<Lock>,
+    /// Keeps other processes out of a journal that is one process's own; freed when closed or dropped. Never held over an
+    /// await.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// How many processes may run on one journal.
@@ -59,24 +64,33 @@ pub enum Sharing {
 }
 
 impl SqlJournal {
-    /// Opens the journal, migrated. Waits for another process that is still draining, for half a minute at most; an
-    /// operator's access waits for nobody, and creates and migrates nothing.
+    /// Opens the journal, migrated. Waits for another process that is still draining, as long as a drain without a shutdown
+    /// delay may take; an operator's access waits for nobody, and creates and migrates nothing.
     pub async fn open(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
-        let io = settings.io.clone();
-        // Connections live on the runtime they were made on.
-        io.spawn(Self::open_here(settings, sharing)).await.map_err(|_| OpenError::Ended)?
+        Self::open_within(settings, sharing, DRAIN_TIME_MAX).await
     }
 
-    async fn open_here(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
+    /// The same, for a service that is given this much more time to stop.
+    pub async fn open_delayed(settings: Settings, sharing: Sharing, delay: Duration) -> Result<Self, OpenError> {
+        Self::open_within(settings, sharing, DRAIN_TIME_MAX + delay).await
+    }
+
+    async fn open_within(settings: Settings, sharing: Sharing, wait_max: Duration) -> Result<Self, OpenError> {
+        let io = settings.io.clone();
+        // Connections live on the runtime they were made on.
+        io.spawn(Self::open_here(settings, sharing, wait_max)).await.map_err(|_| OpenError::Ended)?
+    }
+
+    async fn open_here(settings: Settings, sharing: Sharing, wait_max: Duration) -> Result<Self, OpenError> {
         let is_operator = sharing == Sharing::Operator;
         let database = Database::connect(&settings, !is_operator).await?;
-        let lock = if is_operator { None } else { lock::take(&database, sharing).await? };
+        let lock = if is_operator { None } else { lock::take(&database, sharing, wait_max).await? };
         match is_operator {
             true => migrations::check(&database).await?,
             false => migrations::run(&database).await?,
         }
         let id = database.id().await?;
-        Ok(Self { database: Arc::new(database), id, _lock: lock })
+        Ok(Self { database: Arc::new(database), id, lock: Mutex::new(lock) })
     }
 
     /// Brings a database to the present form; answers the names of what was done.
@@ -106,8 +120,9 @@ impl SqlJournal {
         self.database.counts()
     }
 
-    /// Closes the connections; what was accepted is written first.
+    /// Closes the connections; what was accepted is written first. Then others may have the journal.
     pub async fn close(&self) {
         self.database.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

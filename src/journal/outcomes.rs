@@ -1,4 +1,5 @@
-//! What becomes of messages: record, settle, defer, claim. One statement per function, all inside the caller's transaction.
+//! What becomes of messages: record, settle, defer, claim. Statements only, all inside the caller's transaction. In Postgres,
+//! whoever writes several rows takes them in the order of their ids, or passes over what others have.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
@@ -78,16 +79,28 @@ pub(super) async fn record(on: &mut AnyConnection, dialect: Dialect, message: &M
     Ok(if state == "pending" { Recorded::Open { is_repeated } } else { Recorded::Settled { is_repeated } })
 }
 
+/// Takes the rows of several messages in one order, so that two nodes that write the same ones cannot wait for each other.
+async fn take(on: &mut AnyConnection, dialect: Dialect, ids: &str) -> sqlx::Result<()> {
+    if dialect.locks_rows() {
+        let sql = dialect.sql("select 1 from webhook_messages where message_id in {ids} order by message_id for update");
+        sqlx::query(sql).bind(ids.to_owned()).execute(on).await?;
+    }
+    Ok(())
+}
+
 /// Compare-and-set: only what is open gets an outcome.
 pub(super) async fn settle(on: &mut AnyConnection, dialect: Dialect, settled: &[Settled], by: AppliedBy) -> sqlx::Result<()> {
-    let applied: Vec<&MessageId> = settled.iter().filter(|one| one.buried_because.is_none()).map(|one| &one.id).collect();
-    if !applied.is_empty() {
+    if settled.len() > 1 {
+        take(&mut *on, dialect, &ids(settled.iter().map(|one| &one.id))).await?;
+    }
+    let applied = settled.iter().filter(|one| one.buried_because.is_none()).map(|one| &one.id);
+    if applied.clone().next().is_some() {
         let sql = dialect.sql(
             "update webhook_messages set state = 'applied', reason = null, next_attempt_at_ms = null, applied_at_ms = {now},
                 applied_by = $2
             where message_id in {ids} and state = 'pending'",
         );
-        sqlx::query(sql).bind(ids(&applied)).bind(by.as_str()).execute(&mut *on).await?;
+        sqlx::query(sql).bind(ids(applied)).bind(by.as_str()).execute(&mut *on).await?;
     }
     for one in settled {
         let Some(because) = &one.buried_because else { continue };
@@ -103,17 +116,21 @@ pub(super) async fn settle(on: &mut AnyConnection, dialect: Dialect, settled: &[
 
 /// What was applied once more after a lost history: open ones are settled by it, the others only dated anew.
 pub(super) async fn reaffirm(on: &mut AnyConnection, dialect: Dialect, settled: &[Settled]) -> sqlx::Result<()> {
+    let all = ids(settled.iter().map(|one| &one.id));
+    take(&mut *on, dialect, &all).await?;
     settle(&mut *on, dialect, settled, AppliedBy::Failover).await?;
-    let all: Vec<&MessageId> = settled.iter().map(|one| &one.id).collect();
     let sql = dialect.sql(
         "update webhook_messages set applied_at_ms = {now}, applied_by = $2
         where message_id in {ids} and state in ('applied', 'buried')",
     );
-    sqlx::query(sql).bind(ids(&all)).bind(AppliedBy::Failover.as_str()).execute(on).await.map(|_| ())
+    sqlx::query(sql).bind(all).bind(AppliedBy::Failover.as_str()).execute(on).await.map(|_| ())
 }
 
 /// Only what is still open; somebody may have settled it meanwhile.
 pub(super) async fn defer(on: &mut AnyConnection, dialect: Dialect, deferred: &[Deferred]) -> sqlx::Result<()> {
+    if deferred.len() > 1 {
+        take(&mut *on, dialect, &ids(deferred.iter().map(|one| &one.id))).await?;
+    }
     for one in deferred {
         let sql = dialect.sql(
             "update webhook_messages set next_attempt_at_ms = {now} + $2, reason = $3
@@ -163,8 +180,13 @@ pub(super) async fn claim(
     rows.iter().map(claimed).collect()
 }
 
+/// Waits for whoever is writing to an open message: what is not open afterwards has its outcome, for everybody to see.
 pub(super) async fn make_all_due(on: &mut AnyConnection, dialect: Dialect) -> sqlx::Result<u64> {
-    let sql = dialect.sql("update webhook_messages set next_attempt_at_ms = {now} where state = 'pending'");
+    let sql = dialect.sql(
+        "with open as (select message_id as open_id from webhook_messages where state = 'pending' order by message_id {for_update})
+        update webhook_messages set next_attempt_at_ms = {now}
+        where message_id in (select open_id from open) and state = 'pending'",
+    );
     sqlx::query(sql).execute(on).await.map(|done| done.rows_affected())
 }
 
@@ -188,12 +210,13 @@ pub(super) async fn applied(
     rows.iter().map(|row| Ok((row.try_get("applied_at_ms")?, claimed(row)?))).collect()
 }
 
-/// Open messages are never deleted.
+/// Open messages are never deleted, nor what was applied lately: a lost history is put back from it.
 pub(super) async fn prune(on: &mut AnyConnection, dialect: Dialect, keep_ms: (i64, i64), rows_max: i64) -> sqlx::Result<u64> {
     let sql = dialect.sql(
         "delete from webhook_messages where message_id in (select message_id from webhook_messages
-            where (state in ('applied', 'ignored') and last_seen_at_ms < {now} - $1)
-                or (state = 'buried' and last_seen_at_ms < {now} - $2)
+            where ((state in ('applied', 'ignored') and last_seen_at_ms < {now} - $1)
+                or (state = 'buried' and last_seen_at_ms < {now} - $2))
+                and (applied_at_ms is null or applied_at_ms < {now} - $1)
             limit $3)",
     );
     let done = sqlx::query(sql).bind(keep_ms.0).bind(keep_ms.1).bind(rows_max).execute(on).await?;
@@ -215,8 +238,8 @@ fn claimed(row: &AnyRow) -> sqlx::Result<Claimed> {
 }
 
 /// Ids as a JSON array: no id holds a character that JSON would escape.
-fn ids(ids: &[&MessageId]) -> String {
-    let quoted: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+fn ids<'a>(ids: impl Iterator<Item = &'a MessageId>) -> String {
+    let quoted: Vec<String> = ids.map(|id| format!("\"{id}\"")).collect();
     format!("[{}]", quoted.join(","))
 }
 

@@ -73,7 +73,11 @@ impl Journal for SqlJournal {
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>> {
-        self.database.read(self.count()).boxed()
+        async move {
+            self.database.check_writes()?;
+            self.database.read(self.count()).await
+        }
+        .boxed()
     }
 }
 

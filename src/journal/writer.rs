@@ -7,7 +7,8 @@
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, Connection};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -81,11 +82,15 @@ impl Writer {
     {
         let (reply, told) = oneshot::channel();
         let waiting = Waiting { work: Some(work), done: None, reply };
-        if self.queue.try_send(Box::new(waiting)).is_err() {
-            self.counts.writes_refused.inc();
-            return Err(JournalError::Unavailable { what: "too many writes wait".to_owned() });
+        let unavailable = |what: &str| JournalError::Unavailable { what: what.to_owned() };
+        match self.queue.try_send(Box::new(waiting)) {
+            Ok(()) => told.await.unwrap_or_else(|_| Err(unavailable("it is closed"))),
+            Err(TrySendError::Closed(_)) => Err(unavailable("it is closed")),
+            Err(TrySendError::Full(_)) => {
+                self.counts.writes_refused.inc();
+                Err(unavailable("too many writes wait"))
+            }
         }
-        told.await.unwrap_or_else(|_| Err(JournalError::Unavailable { what: "it is closed".to_owned() }))
     }
 
     /// Writes what waits, and ends.
@@ -126,9 +131,21 @@ async fn run(
     pool.close().await;
 }
 
-/// `immediate`: a lock that another process holds is waited for here, not found half-way.
+/// A connection on which anything failed is not used again: after some failures, a full disk among them, SQLite has rolled
+/// back by itself, and the connection would take itself to be in a transaction for ever.
 async fn commit(pool: &AnyPool, batch: &mut [Box<dyn Write>]) -> sqlx::Result<()> {
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut connection = pool.acquire().await?;
+    let written = write(&mut connection, batch).await;
+    if written.is_err() {
+        // Whatever is wrong with closing it, it is gone.
+        let _ = connection.close().await;
+    }
+    written
+}
+
+/// `immediate`: a lock that another process holds is waited for here, not found half-way.
+async fn write(connection: &mut AnyConnection, batch: &mut [Box<dyn Write>]) -> sqlx::Result<()> {
+    let mut transaction = connection.begin_with("begin immediate").await?;
     for write in batch {
         write.run(&mut transaction).await?;
     }

@@ -20,7 +20,7 @@ pub trait Journal: Send + Sync {
     fn defer<'a>(&'a self, deferred: &'a [Deferred]) -> BoxFuture<'a, Result<(), JournalError>>;
     /// Takes open messages that are due, at most `rows_max`, soonest first, and keeps others from them for `lease`.
     fn claim(&self, which: Which, rows_max: u32, lease: Duration) -> BoxFuture<'_, Result<Vec<Claimed>, JournalError>>;
-    /// Makes every open message due at once; how many there are.
+    /// Makes every open message due at once; how many there are. Outcomes that were being written are written then.
     fn make_all_due(&self) -> BoxFuture<'_, Result<u64, JournalError>>;
     /// The window of what was applied in the last `age`, from its beginning.
     fn window(&self, age: Duration) -> BoxFuture<'_, Result<Window, JournalError>>;
@@ -29,9 +29,9 @@ pub trait Journal: Send + Sync {
     fn applied<'a>(&'a self, window: &'a mut Window, rows_max: u32) -> BoxFuture<'a, Result<Vec<Claimed>, JournalError>>;
     /// Notes that messages were applied once more after a lost history, whatever their state.
     fn reaffirm<'a>(&'a self, settled: &'a [Settled]) -> BoxFuture<'a, Result<(), JournalError>>;
-    /// Deletes settled messages that were last seen longer ago than this, at most `rows_max`; how many.
+    /// Deletes settled messages that were last seen and applied longer ago than this, at most `rows_max`; how many.
     fn prune(&self, keep: Retention, rows_max: u32) -> BoxFuture<'_, Result<u64, JournalError>>;
-    /// How many messages there are in each state, and how old the oldest open one is.
+    /// How many messages there are in each state, and how old the oldest open one is. Fails while nothing can be written.
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>>;
 }
 

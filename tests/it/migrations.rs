@@ -12,6 +12,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::runtime::Handle;
 
+use crate::world::postgres::Postgres;
 use crate::world::shell::Shell;
 
 /// A folder of this repository.
@@ -90,12 +91,10 @@ async fn every_step_bears_the_rows_before_it_in_sqlite() {
     every_step_bears_the_rows_before_it(&format!("sqlite://{}?mode=rwc", file.display()), "sqlite").await;
 }
 
-/// On a database of somebody's own, empty: `POSTGRES_URL=postgres://… cargo test --test it -- --ignored in_postgres`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs an empty Postgres database of its own, named by POSTGRES_URL"]
 async fn every_step_bears_the_rows_before_it_in_postgres() {
-    let url = std::env::var("POSTGRES_URL").expect("POSTGRES_URL names an empty database");
-    every_step_bears_the_rows_before_it(&url, "postgres").await;
+    let server = Postgres::start();
+    every_step_bears_the_rows_before_it(&server.url(), "postgres").await;
 }
 
 #[test]

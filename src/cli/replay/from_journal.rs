@@ -118,7 +118,7 @@ async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::R
     bar.reset_eta();
     let began = Instant::now();
     let run = Run { journal, replay: &replay, rate: manner.rate, bar, interrupt };
-    let ended = run.end(before).await;
+    let ended = run.follow_to_end(before).await;
     bar.finish_and_clear();
     let (end, standing) = ended?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +141,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Asks and waits until all is applied, nobody applies, or SIGINT comes; how the replay then stands.
-    async fn end(mut self, before: ReplayStanding) -> Result<(End, ReplayStanding), JournalError> {
+    async fn follow_to_end(mut self, before: ReplayStanding) -> Result<(End, ReplayStanding), JournalError> {
         let mut pace = self.rate.map(|rate| Pace::new(rate, Instant::now()));
         let (mut standing, mut is_all_asked, mut moved_at) = (before, false, Instant::now());
         loop {

@@ -3,6 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rollcall::app;
 use rollcall::config::Config;
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
 use rollcall::http::auth::{Scope, ServiceKey};
-use rollcall::ingest::Keep;
+use rollcall::ingest::{Keep, SweepPace};
 use rollcall::journal::{self, Sharing, SqlJournal};
 use rollcall::protocol::freshness::Bounds;
 use secrecy::SecretString;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::Answer;
+use super::postgres::Postgres;
 use super::redis_server::RedisServer;
 
 /// Keys that every node of a test knows.
@@ -37,8 +39,22 @@ pub enum Deployment {
     Redis(usize),
 }
 
+/// Where a test's journal is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Database {
+    /// A file.
+    #[default]
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
 /// What a test starts with.
 pub struct Setup {
+    /// Where the journal is.
+    pub database: Database,
+    /// What the journal keeps of bodies.
+    pub keep: Keep,
     /// Who is at Clerk.
     pub clerk: ClerkWorld,
     /// Limits of every node.
@@ -49,6 +65,8 @@ pub struct Setup {
     pub origin_rate: u32,
     /// Secrets that may sign webhooks beside Clerk's own.
     pub more_webhook_secrets: Vec<String>,
+    /// How fast every node looks for what no webhook told.
+    pub sweep: SweepPace,
 }
 
 /// The small world, the default limits, and a budget that does not get in the way.
@@ -61,11 +79,14 @@ impl Default for Setup {
             local_age_max: Duration::from_secs(60),
         };
         Self {
+            database: Database::default(),
+            keep: Keep::Minimal,
             clerk: ClerkWorld::small(),
             bounds,
             local_bytes_max: 64 << 20,
             origin_rate: 1_000_000,
             more_webhook_secrets: Vec::new(),
+            sweep: SweepPace::default(),
         }
     }
 }
@@ -75,11 +96,15 @@ pub struct World {
     pub clerk: StandIn,
     pub nodes: Vec<Node>,
     pub http: reqwest::Client,
+    /// The nodes' own where it is a file; else one beside theirs.
     pub journal: Arc<SqlJournal>,
     redis: Option<RedisServer>,
+    postgres: Option<Postgres>,
     config: Config,
     /// Holds the journal's file; gone when dropped.
-    _folder: TempDir,
+    folder: TempDir,
+    /// Of the nodes that are added from now on.
+    pub sweep: SweepPace,
 }
 
 /// One node of the service.
@@ -121,13 +146,18 @@ impl World {
             Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
         };
         let folder = tempfile::tempdir().expect("a folder");
-        let database_url: SecretString = format!("sqlite://{}", folder.path().join("rollcall.db").display()).into();
+        let postgres = (setup.database == Database::Postgres).then(Postgres::start);
+        let database_url: SecretString = match &postgres {
+            Some(postgres) => postgres.url().into(),
+            None => format!("sqlite://{}", folder.path().join("rollcall.db").display()).into(),
+        };
         let settings = journal::Settings { url: database_url.clone(), io: Handle::current() };
-        let journal = Arc::new(SqlJournal::open(settings, Sharing::Alone).await.expect("a journal"));
+        let sharing = if postgres.is_some() { Sharing::Nodes } else { Sharing::Alone };
+        let journal = Arc::new(SqlJournal::open(settings, sharing).await.expect("a journal"));
         let config = Config {
             database_url,
             journal_retention: Duration::from_secs(30 * 24 * 3600),
-            journal_keep: Keep::Minimal,
+            journal_keep: setup.keep,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clerk_secret_key: clerk.secret_key().to_owned().into(),
             clerk_api_url: clerk.url(),
@@ -147,9 +177,10 @@ impl World {
             local_bytes_max: setup.local_bytes_max,
             origin_rate: setup.origin_rate,
             shutdown_delay: Duration::ZERO,
+            sweep: setup.sweep,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, config, _folder: folder };
+        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, postgres, config, folder, sweep: setup.sweep };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -166,9 +197,11 @@ impl World {
 
     /// One more node, configured in another way; it is ready.
     pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
-        let mut config = self.config.clone();
+        let mut config = Config { sweep: self.sweep, ..self.config.clone() };
         change(&mut config);
-        let node = Node::start(config, self.journal.clone()).await;
+        // Postgres is every node's own to connect to; a file is one process's, and these nodes are one process.
+        let journal = self.postgres.is_none().then(|| self.journal.clone());
+        let node = Node::start(config, journal).await;
         self.nodes.push(node);
         let number = self.nodes.len() - 1;
         super::wait::until("the node is ready", async || {
@@ -183,9 +216,39 @@ impl World {
         self.config.bounds
     }
 
+    /// The file of the journal.
+    pub fn journal_file(&self) -> PathBuf {
+        self.folder.path().join("rollcall.db")
+    }
+
+    /// The Redis of this world, from now on in the test's own hands.
+    pub fn take_redis(&mut self) -> RedisServer {
+        self.redis.take().expect("this deployment has a Redis")
+    }
+
     /// The Redis of this world.
     pub fn redis(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("this deployment has a Redis")
+    }
+
+    /// The same, to look at it, or to stop and go on, while others look too.
+    pub fn redis_ref(&self) -> &RedisServer {
+        self.redis.as_ref().expect("this deployment has a Redis")
+    }
+
+    /// The PostgreSQL of this world.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("this world's journal is in PostgreSQL")
+    }
+
+    /// Where the journal's file is, if it is one.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// How every node is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Asks node `number` with the read key.
@@ -243,9 +306,13 @@ impl World {
 }
 
 impl Node {
-    /// Builds and runs one on a free port.
-    pub async fn start(config: Config, journal: Arc<SqlJournal>) -> Self {
-        let app = app::build_on(config, journal, Handle::current()).await.expect("the node starts");
+    /// Builds and runs one on a free port, on this journal or on one of its own.
+    pub async fn start(config: Config, journal: Option<Arc<SqlJournal>>) -> Self {
+        let built = match journal {
+            Some(journal) => app::build_on(config, journal, Handle::current()).await,
+            None => app::build(config, Handle::current()).await,
+        };
+        let app = built.expect("the node starts");
         let address = app.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async move {

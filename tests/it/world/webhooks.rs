@@ -83,7 +83,12 @@ impl World {
 
     /// Delivers it to the first node; whatever is answered.
     pub async fn post(&self, webhook: &Webhook) -> anyhow::Result<Answer> {
-        let mut request = self.http.post(self.nodes[0].webhooks()).header("content-type", "application/json");
+        self.post_to(0, webhook).await
+    }
+
+    /// Delivers it to node `number`; whatever is answered.
+    pub async fn post_to(&self, number: usize, webhook: &Webhook) -> anyhow::Result<Answer> {
+        let mut request = self.http.post(self.nodes[number].webhooks()).header("content-type", "application/json");
         for (name, value) in &webhook.headers {
             request = request.header(name, value);
         }

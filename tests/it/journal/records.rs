@@ -1,0 +1,148 @@
+//! What a delivery leaves in the journal: one row for every message, whatever becomes of it and however often it comes. I2.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rollcall::journal::State;
+use rollcall::ports::{Journal, Recorded};
+use serde_json::json;
+
+use super::{ADA, WORKS, on_both_databases, open_message};
+use crate::world::service::{Deployment, World};
+use crate::world::wait::until;
+use crate::world::webhooks::{event, fixture, now};
+
+/// Fixture; state; user, organization, membership and session, without what their ids begin with.
+const FILED: [(&str, &str, [&str; 4]); 12] = [
+    ("organizationMembership.created", "applied", ["kofi", "tidewell_energy", "kofi_tidewell_energy", ""]),
+    ("organizationMembership.updated", "applied", ["kofi", "northfold_bakery", "kofi_northfold_bakery", ""]),
+    ("organizationMembership.deleted", "applied", ["mei", "copperline_rail", "mei_copperline_rail", ""]),
+    ("organization.updated", "applied", ["", "harbour_works", "", ""]),
+    ("organization.deleted", "applied", ["", "orchard_nine", "", ""]),
+    ("user.created", "applied", ["lena", "", "", ""]),
+    ("user.deleted", "applied", ["ivo", "", "", ""]),
+    ("session.revoked", "applied", ["kofi", "", "", "kofi_laptop"]),
+    ("session.created", "ignored", ["noor", "", "", "noor_laptop"]),
+    ("organizationInvitation.accepted", "ignored", ["kofi", "tidewell_energy", "", ""]),
+    ("role.updated", "ignored", ["", "", "", ""]),
+    ("email.created", "ignored", ["kofi", "", "", ""]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_leaves_one_row_filed_under_its_ids() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        for (name, state, [user, organization, membership, session]) in FILED {
+            let (event, began_ms) = (fixture(name), now() * 1_000);
+            let webhook = world.webhook(event.to_string());
+            assert_eq!(world.post(&webhook).await?.status, 204, "{name}");
+            let row = world.row(&webhook).await.expect("a row");
+            let id = |prefix: &str, rest: &str| (!rest.is_empty()).then(|| format!("{prefix}_{rest}"));
+            assert_eq!((row.event_type.as_str(), row.state.as_str()), (name, state));
+            assert_eq!([row.user_id, row.org_id], [id("user", user), id("org", organization)], "{name}");
+            assert_eq!([row.membership_id, row.session_id], [id("orgmem", membership), id("sess", session)], "{name}");
+            assert_eq!(
+                (row.instance_id, row.occurred_at_ms),
+                (Some("ins_rollcall_stand_in".into()), event["timestamp"].as_i64())
+            );
+            assert_eq!((row.deliveries, row.reason, row.next_attempt_at_ms), (1, None, None), "{name}");
+            // The database's clock is this machine's.
+            assert!((began_ms..began_ms + 10_000).contains(&row.received_at_ms), "{name} {}", row.received_at_ms);
+            assert_eq!([row.last_seen_at_ms, row.opened_at_ms], [row.received_at_ms; 2], "{name}");
+            let was_applied = state == "applied";
+            assert_eq!((row.applied_by.as_deref(), row.attempts), (was_applied.then_some("inline"), i64::from(was_applied)));
+            let took_ms = row.applied_at_ms.map(|at_ms| at_ms - row.received_at_ms);
+            assert!(took_ms.is_none_or(|ms| (0..5_000).contains(&ms)) && took_ms.is_some() == was_applied, "{name} {took_ms:?}");
+        }
+        assert_eq!(world.rows().await.len(), FILED.len());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_evicts_whom_it_names_and_is_buried() {
+    on_both_databases(Deployment::Redis(1), async |world: &mut World| {
+        for user in [ADA, "user_noor", "user_kofi"] {
+            world.list(user).await?;
+        }
+        let reads = |user: &str| world.clerk.calls().of_user(user);
+        let before = [ADA, "user_noor", "user_kofi"].map(reads);
+        let event = event("organizationMembership.deleted", json!({ "id": 7, "note": "was user_ada's or user_noor's" }));
+        let webhook = world.webhook(event.to_string());
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        for user in [ADA, "user_noor", "user_kofi"] {
+            world.list(user).await?;
+        }
+        let reads = |user: &str| world.clerk.calls().of_user(user);
+        assert_eq!([ADA, "user_noor", "user_kofi"].map(reads), [before[0] + 1, before[1] + 1, before[2]]);
+        let row = world.row(&webhook).await.expect("a row");
+        assert_eq!((row.state.as_str(), row.applied_by.as_deref()), ("buried", Some("inline")));
+        assert_eq!(row.reason.as_deref(), Some("data that lacks what its type needs"));
+        assert_eq!(world.deliveries("unparsable").await?, 1);
+        until("the operator is told", async || (world.readiness().await.ok()?.json()["journal"]["dead"] == 1).then_some(()))
+            .await;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_of_one_message_at_once_leave_one_row() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        let webhook = world.ada_leaves();
+        let answers = join_all((0..16).map(|_| world.post(&webhook))).await;
+        for answer in answers {
+            assert_eq!(answer?.status, 204);
+        }
+        let rows = world.rows().await;
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].state.as_str(), rows[0].deliveries), ("applied", 16));
+        assert_eq!(world.metric("rollcall_duplicate_deliveries_total").await?, Some(15.0));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_of_an_open_message_applies_it() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        world.check(ADA, WORKS).await?.is_member();
+        world.origin_lags();
+        let webhook = world.ada_leaves();
+        // As a node leaves it that died before it applied anything. The worker leaves it alone for fifteen seconds.
+        let open = open_message(webhook.header("svix-id"), None);
+        assert_eq!(world.journal.record(&open).await?, Recorded::Open { is_repeated: false });
+        world.check(ADA, WORKS).await?.is_member();
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        world.check(ADA, WORKS).await?.is_not_a_member();
+        let row = world.row(&webhook).await.expect("a row");
+        assert_eq!((row.state.as_str(), row.applied_by.as_deref()), ("applied", Some("inline")));
+        assert_eq!((row.deliveries, row.attempts), (2, 2));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_is_applied_again_only_when_it_was_settled_long_ago() {
+    on_both_databases(Deployment::Redis(1), async |world: &mut World| {
+        let (webhook, before) = (world.ada_leaves(), world.changes());
+        for _ in 0..3 {
+            assert_eq!(world.post(&webhook).await?.status, 204);
+            assert_eq!(world.changes(), before + 1, "applied once");
+        }
+        assert_eq!(world.deliveries("settled-before").await?, 2);
+        world.let_pass(Duration::from_secs(9 * 60)).await;
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        assert_eq!(world.changes(), before + 1, "after 9 minutes it is a retry whose answer got lost");
+        world.let_pass(Duration::from_secs(2 * 60)).await;
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        assert_eq!(world.changes(), before + 2, "after 11 minutes somebody wants it applied again");
+        let row = world.until_state(&webhook, State::Applied).await;
+        assert_eq!((row.deliveries, row.attempts), (5, 2));
+        assert!(row.opened_at_ms > row.received_at_ms && row.applied_at_ms >= Some(row.opened_at_ms));
+        assert_eq!(world.rows().await.len(), 1);
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,198 @@
+//! Starts, restarts and stops: whose journal it is, what is made good when a process comes back, and that a stop marks
+//! nothing as done. I2, I5.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use rollcall::app;
+use rollcall::journal::{Settings, Sharing, SqlJournal};
+use rollcall::ports::{Journal, JournalError};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{ADA, WORKS, on_both_databases};
+use crate::world::postgres::Postgres;
+use crate::world::served::Served;
+use crate::world::service::{Deployment, Node, Setup, World, run_test};
+use crate::world::wait::until;
+use crate::world::webhooks::{Webhook, event};
+
+impl World {
+    /// The first node stops, and another starts in its place.
+    async fn restart_node(&mut self) {
+        for node in self.nodes.drain(..) {
+            node.stop().await;
+        }
+        self.add_node().await;
+    }
+
+    /// As after a crash between the change and its outcome, or after the outcome could not be written.
+    async fn forget_outcome(&self, webhook: &Webhook) {
+        let id = webhook.header("svix-id");
+        let open = "state = 'pending', applied_at_ms = null, applied_by = null, next_attempt_at_ms = opened_at_ms + 3600000";
+        assert_eq!(self.sql(&format!("update webhook_messages set {open} where message_id = '{id}'")).await, 1);
+    }
+}
+
+/// Of two openings of one journal, the second gets it when the first lets go.
+async fn expect_turns(url: &str, sharing: Sharing) {
+    let open = || SqlJournal::open(Settings { url: url.to_owned().into(), io: Handle::current() }, sharing);
+    let first = open().await.expect("a journal");
+    let mut second = tokio::spawn(open());
+    assert!(timeout(Duration::from_millis(400), &mut second).await.is_err(), "it waits");
+    let operator = Settings { url: url.to_owned().into(), io: Handle::current() };
+    let operator = SqlJournal::open(operator, Sharing::Operator).await.expect("an operator waits for nobody");
+    operator.stats().await.expect("and may look");
+    assert!(!second.is_finished());
+    first.close().await;
+    let second = second.await.expect("no panic").expect("it opens");
+    assert_eq!(second.id(), first.id());
+    assert!(matches!(first.make_all_due().await, Err(JournalError::Unavailable { .. })), "the first has let go");
+    second.make_all_due().await.expect("the second has it");
+    second.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_one_processs_and_the_next_one_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("rollcall.db").display());
+    expect_turns(&url, Sharing::Alone).await;
+    expect_turns(&url, Sharing::Nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_without_redis_is_one_processs_too() {
+    let postgres = Postgres::start();
+    expect_turns(&postgres.url(), Sharing::Alone).await;
+}
+
+/// The lock goes with its connection. Whoever held it takes it again before another process can start.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_in_postgres_outlives_a_restart_of_postgres() {
+    let mut postgres = Postgres::start();
+    let settings = Settings { url: postgres.url().into(), io: Handle::current() };
+    let first = SqlJournal::open(settings.clone(), Sharing::Alone).await.expect("a journal");
+    let look = AnyLook::connect(&postgres).await;
+    assert_eq!(look.locks().await, 1);
+    postgres.restart();
+    let look = AnyLook::connect(&postgres).await;
+    until("the lock to be taken again", async || (look.locks().await == 1).then_some(())).await;
+    let second = tokio::spawn(SqlJournal::open(settings, Sharing::Alone));
+    first.make_all_due().await.expect("the first has it");
+    assert!(!second.is_finished());
+    first.close().await;
+    second.await.expect("no panic").expect("it opens").close().await;
+}
+
+/// A look into Postgres, past the journal.
+struct AnyLook(sqlx::AnyPool);
+
+impl AnyLook {
+    async fn connect(postgres: &Postgres) -> Self {
+        sqlx::any::install_default_drivers();
+        Self(sqlx::AnyPool::connect(&postgres.url()).await.expect("it answers"))
+    }
+
+    /// How many advisory locks are held.
+    async fn locks(&self) -> i64 {
+        use sqlx::Row;
+        let question = sqlx::query("select count(*) from pg_locks where locktype = 'advisory' and granted");
+        question.fetch_one(&self.0).await.expect("it answers").get(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_journal_of_its_own_may_not_join_the_others() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let folder = tempfile::tempdir()?;
+        let mut config = world.config().clone();
+        config.database_url = format!("sqlite://{}", folder.path().join("rollcall.db").display()).into();
+        // It waits for as long as the other might be dead; see the time it takes.
+        let refused = app::build(config, Handle::current()).await.err().expect("it is refused").to_string();
+        assert!(refused.contains("another journal") && refused.contains("DATABASE_URL"), "{refused}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_open_is_applied_at_the_next_start() {
+    for deployment in [Deployment::Alone, Deployment::Redis(1)] {
+        on_both_databases(deployment, async |world: &mut World| {
+            let webhook = world.ada_leaves();
+            assert_eq!(world.post(&webhook).await?.status, 204);
+            for node in world.nodes.drain(..) {
+                node.stop().await;
+            }
+            world.forget_outcome(&webhook).await;
+            world.add_node().await;
+            let row = world.until_state(&webhook, rollcall::journal::State::Applied).await;
+            assert_eq!((row.applied_by.as_deref(), row.deliveries), (Some("boot"), 1));
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_an_acknowledged_end_outlives_a_restart_without_redis() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        world.origin_lags();
+        let webhook = world.ada_leaves();
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        world.restart_node().await;
+        world.check(ADA, WORKS).await?.is_not_a_member();
+        Ok(())
+    })
+    .await;
+}
+
+/// It was acknowledged when its change was confirmed; that the outcome could not be written is our affair. The worker has
+/// thousands of messages to apply before this one: the node must know of it when it begins to listen.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_an_acknowledged_end_without_an_outcome_outlives_a_restart_too() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        world.origin_lags();
+        world.take(&event("user.created", json!({ "id": "user_crowd" }))).await?;
+        let backlog = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 5000)
+            insert into webhook_messages select 'msg_' || n, event_type, instance_id, user_id, org_id, membership_id, session_id,
+                occurred_at_ms, entity_updated_at_ms, received_at_ms, last_seen_at_ms, deliveries, state, reason, attempts,
+                opened_at_ms, next_attempt_at_ms, applied_at_ms - 86400000, applied_by, payload, replay_id
+            from webhook_messages, numbers";
+        assert_eq!(world.sql(backlog).await, 5_000);
+        let webhook = world.ada_leaves();
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        world.sql("update webhook_messages set state = 'pending', applied_at_ms = null, next_attempt_at_ms = opened_at_ms").await;
+        world.nodes.push(Node::start(world.config().clone(), Some(world.journal.clone())).await);
+        world.check(ADA, WORKS).await?.is_not_a_member();
+        assert_eq!(world.row(&webhook).await.expect("a row").state, "pending", "this was too late to see anything");
+        Ok(())
+    })
+    .await;
+}
+
+/// Redis stands still, so nothing that is under way can be confirmed when the process is told to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_stop_leaves_open_what_is_under_way() {
+    let served = Served::on_redis().await;
+    served.redis_ref().pause();
+    let webhooks: Vec<_> = (0..30).map(|n| served.webhook_of("user.created", &format!("user_{n}"))).collect();
+    let journal = served.journal().await;
+    let posts = stream::iter(&webhooks).map(|webhook| served.try_post_to(0, webhook)).buffer_unordered(30);
+    let stop = async {
+        until("all to be recorded", async || (journal.stats().await.ok()?.pending == 30).then_some(())).await;
+        served.terminate().await
+    };
+    let (answers, status) = tokio::join!(posts.collect::<Vec<_>>(), stop);
+    assert!(status.success());
+    // Some connections are cut; nobody is told that it was taken.
+    for answer in answers.into_iter().flatten() {
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
+    let stats = journal.stats().await.expect("the journal answers");
+    assert_eq!((stats.pending, stats.applied), (30, 0));
+}

@@ -1,0 +1,144 @@
+//! The worker: what a delivery could not confirm is applied when Redis is back, in the times that are promised, and cheaply. I2.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures_util::{StreamExt, stream};
+use rollcall::journal::State;
+use rollcall::ports::Journal;
+use serde_json::json;
+
+use super::{ADA, WORKS, expect_unavailable, on_both_databases, open_message};
+use crate::world::service::{Deployment, Setup, World, run_test};
+use crate::world::wait::until;
+use crate::world::webhooks::event;
+
+/// Redis stands still, and loses nothing; one that comes back empty is the subject of `lost_history`.
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_what_redis_could_not_confirm_is_applied_when_it_is_back() {
+    on_both_databases(Deployment::Redis(1), async |world: &mut World| {
+        world.check(ADA, WORKS).await?.is_member();
+        world.origin_lags();
+        world.redis().pause();
+        let webhook = world.ada_leaves();
+        expect_unavailable(&world.post(&webhook).await?, "shared-unavailable");
+        world.check(ADA, WORKS).await?.is_not_a_member();
+        let row = world.row(&webhook).await.expect("a row");
+        assert_eq!((row.state.as_str(), row.deliveries, row.applied_at_ms), ("pending", 1, None));
+        assert!(row.reason.is_some(), "{row:?}");
+        world.redis().resume();
+        let row = world.until_state(&webhook, State::Applied).await;
+        assert_eq!((row.applied_by.as_deref(), row.deliveries), (Some("worker"), 1));
+        assert!(row.attempts > 1 && row.reason.is_none() && row.next_attempt_at_ms.is_none(), "{row:?}");
+        assert!(world.redis().query(&["XRANGE", super::STREAM, "-", "+"]).contains(ADA), "it is in the stream");
+        Ok(())
+    })
+    .await;
+}
+
+/// The delays as they are written down: each is seen for the first time when it was just given.
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_come_soon_at_first_and_then_once_a_minute() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.redis().kill();
+        let webhook = world.ada_leaves();
+        expect_unavailable(&world.post(&webhook).await?, "shared-unavailable");
+        // By number of tries: when the next was due at first sight, from then on.
+        let delays = Mutex::new(BTreeMap::new());
+        let seen = AtomicI64::default();
+        until("the fifth try", async || {
+            let row = world.row(&webhook).await?;
+            let due_ms = row.next_attempt_at_ms?;
+            if seen.swap(due_ms, Ordering::Relaxed) != due_ms {
+                let now_ms = world.journal.now().await.ok()?.as_millis() as i64;
+                delays.lock().expect("unpoisoned").insert(row.attempts, due_ms - now_ms);
+            }
+            // Nine seconds are the lease of a try that is under way.
+            delays.lock().expect("unpoisoned").get(&5).filter(|delay_ms| **delay_ms > 9_000).map(|_| ())
+        })
+        .await;
+        let delays = delays.into_inner()?;
+        for (tries, from_ms, to_ms) in [(1, 0, 100), (2, 300, 500), (3, 1_500, 2_000), (4, 9_001, 10_000), (5, 47_500, 72_000)] {
+            assert!((from_ms..=to_ms).contains(&delays[&tries]), "{tries}: {delays:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_about_one_user_voids_their_values_once_per_batch() {
+    on_both_databases(Deployment::Redis(1), async |world: &mut World| {
+        world.redis().kill();
+        let webhooks: Vec<_> = (0..500).map(|_| world.webhook(event("user.created", json!({ "id": ADA })).to_string())).collect();
+        // The first finds out that Redis is away; the others are told at once.
+        expect_unavailable(&world.post(&webhooks[0]).await?, "shared-unavailable");
+        let posts = stream::iter(&webhooks[1..]).map(|webhook| world.post(webhook)).buffer_unordered(32);
+        let answers: Vec<_> = posts.collect().await;
+        for answer in answers {
+            expect_unavailable(&answer?, "shared-unavailable");
+        }
+        assert_eq!(world.journal.stats().await?.pending, 500);
+        world.redis().restart();
+        world.until_all_settled().await;
+        assert!(world.changes() >= 500, "each is in the stream");
+        let stats = world.redis().query(&["INFO", "commandstats"]);
+        let deletions =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_del:calls=")?.split(',').next()?.parse::<u32>().ok());
+        // Two per voiding: the value, and the guard. One probe, and then batches of 500; a claim may find half of them.
+        assert!(deletions.is_some_and(|count| (2..=20).contains(&count)), "{deletions:?} of {stats}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_later_release_is_left_open_for_it() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        let later = open_message("msg_later", Some(r#"{"change":{"kind":"ofALaterRelease"}}"#));
+        let known = open_message("msg_known", Some(r#"{"change":{"kind":"userCreated","user":"user_lena"}}"#));
+        for message in [&later, &known] {
+            world.journal.record(message).await?;
+        }
+        assert_eq!(world.journal.make_all_due().await?, 2);
+        let row = until("the later one to be put off", async || {
+            let row = world.journal.show(&later.id).await.ok()??;
+            row.reason.is_some().then_some(row)
+        })
+        .await;
+        assert_eq!((row.state.as_str(), row.attempts), ("pending", 2));
+        let now_ms = world.journal.now().await?.as_millis() as i64;
+        let put_off_ms = row.next_attempt_at_ms.expect("it is open") - now_ms;
+        assert!((50_000..=60_000).contains(&put_off_ms), "{put_off_ms}");
+        until("the other to be applied", async || (world.journal.show(&known.id).await.ok()??.state == "applied").then_some(()))
+            .await;
+        Ok(())
+    })
+    .await;
+}
+
+/// Two deliveries and the worker, all at the same message at once while Redis comes and goes: it ends applied, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_and_the_worker_may_meet_at_one_message() {
+    on_both_databases(Deployment::Redis(1), async |world: &mut World| {
+        world.redis().pause();
+        let webhooks: Vec<_> =
+            (0..20).map(|n| world.webhook(event("user.created", json!({ "id": format!("user_{n}") })).to_string())).collect();
+        let all = stream::iter(webhooks.iter().cycle().take(60)).map(|webhook| world.post(webhook)).buffer_unordered(60);
+        let resume = async {
+            until("all to be recorded", async || (world.journal.stats().await.ok()?.pending == 20).then_some(())).await;
+            world.journal.make_all_due().await.expect("the journal answers");
+            world.redis_ref().resume();
+        };
+        let (answers, ()) = tokio::join!(all.collect::<Vec<_>>(), resume);
+        for answer in answers {
+            let answer = answer?;
+            assert!([204, 503].contains(&answer.status), "{answer:?}");
+        }
+        let stats = world.until_all_settled().await;
+        assert_eq!(stats.applied, 20);
+        Ok(())
+    })
+    .await;
+}
