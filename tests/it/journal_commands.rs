@@ -16,7 +16,10 @@ use crate::world::webhooks::Webhook;
 
 /// Four messages, one in each state: 1 applied, 2 pending for an hour, 3 ignored, 4 buried.
 async fn one_in_each_state() -> Operator {
-    let operator = Operator::new();
+    one_in_each_state_at(Operator::new()).await
+}
+
+async fn one_in_each_state_at(operator: Operator) -> Operator {
     operator.apply(&[ended(1, "user_ada")]).await;
     let renamed = Message {
         event_type: "organization.updated".to_owned(),
@@ -43,7 +46,12 @@ fn ids(list: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_holds_what_every_filter_lets_through_the_latest_first() {
-    let operator = one_in_each_state().await;
+    for operator in [Operator::new(), Operator::on_postgres()] {
+        check_every_filter(one_in_each_state_at(operator).await);
+    }
+}
+
+fn check_every_filter(operator: Operator) {
     let check = |words: &[&str], expected: &[&str]| {
         let words = [&["journal", "list", "--json"], words].concat();
         let list = operator.run(&words).ends_with(0).json();
@@ -134,7 +142,12 @@ async fn stats_have_the_promised_members_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_makes_due_what_it_names_and_nothing_else() {
-    let operator = one_in_each_state().await;
+    for operator in [Operator::new(), Operator::on_postgres()] {
+        check_retries(one_in_each_state_at(operator).await).await;
+    }
+}
+
+async fn check_retries(operator: Operator) {
     let states = async || {
         let mut rows = operator.rows().await;
         rows.sort_by(|one, other| one.message_id.cmp(&other.message_id));

@@ -52,7 +52,12 @@ fn all_applied_once_more_by(replay: &Value, rows: &[Row]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_settled_is_applied_once_more_and_a_second_replay_is_a_new_one() {
-    let operator = Operator::new();
+    for operator in [Operator::new(), Operator::on_postgres()] {
+        check_two_replays(operator).await;
+    }
+}
+
+async fn check_two_replays(operator: Operator) {
     operator.apply(&messages(60)).await;
     let rollcall = serve(&operator).await;
     let before = changes(&rollcall);

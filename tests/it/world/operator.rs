@@ -1,6 +1,4 @@
-//! An operator at a journal in a folder of its own, with the real binary; no service runs on it unless the test starts one.
-
-use std::path::PathBuf;
+//! An operator at a journal of its own, with the real binary; no service runs on it unless the test starts one.
 
 use futures_util::future::{join_all, try_join_all};
 use rollcall::domain::{MembershipId, MessageId, OrganizationId, Subject, UserId};
@@ -10,32 +8,45 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
+use super::postgres::Postgres;
 use super::shell::{Ran, Shell};
 
 /// The journal and the shell of somebody who looks at it.
 pub struct Operator {
     pub shell: Shell,
-    folder: TempDir,
+    url: String,
+    /// Where the journal is; gone when dropped.
+    _place: Place,
+}
+
+enum Place {
+    File(#[allow(dead_code, reason = "held for its drop")] TempDir),
+    Server(#[allow(dead_code, reason = "held for its drop")] Postgres),
 }
 
 impl Operator {
-    /// At an empty journal, made by `rollcall migrate`.
+    /// At an empty journal in SQLite, made by `rollcall migrate`.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = format!("sqlite://{}", folder.path().join("rollcall.db").display());
-        let operator = Self { shell: Shell::new().set("DATABASE_URL", &url), folder };
+        Self::at_the(url, Place::File(folder))
+    }
+
+    /// The same in Postgres.
+    pub fn on_postgres() -> Self {
+        let server = Postgres::start();
+        Self::at_the(server.url(), Place::Server(server))
+    }
+
+    fn at_the(url: String, place: Place) -> Self {
+        let operator = Self { shell: Shell::new().set("DATABASE_URL", &url), url, _place: place };
         operator.run(&["migrate"]).ends_with(0);
         operator
     }
 
     /// Where the journal is.
     pub fn url(&self) -> String {
-        format!("sqlite://{}", self.file().display())
-    }
-
-    /// The file it is in.
-    pub fn file(&self) -> PathBuf {
-        self.folder.path().join("rollcall.db")
+        self.url.clone()
     }
 
     /// Runs the binary.
