@@ -12,9 +12,10 @@ use rollcall::journal::Filter;
 use tokio::time::sleep_until;
 
 use crate::world::asking::crowd;
+use crate::world::effect::{Effect, tell, until_refused};
 use crate::world::redis_server::RedisServer;
 use crate::world::rollcall::Rollcall;
-use crate::world::service::{Deployment, READ_KEY, Setup, World, run_test};
+use crate::world::service::{Deployment, Setup, World, run_test};
 use crate::world::sqlite_lock::SqliteLock;
 use crate::world::wait::until;
 use crate::world::webhooks::{Webhook, now};
@@ -28,46 +29,8 @@ const APART: Duration = Duration::from_millis(50);
 const FAULT: Duration = Duration::from_secs(2);
 /// After the end of a fault everything holds by then.
 const HEALED_WITHIN: Duration = Duration::from_secs(2);
-/// Between two looks at a node.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// A revocation that never holds is found out by then.
-const LIMIT: Duration = Duration::from_secs(12);
 /// The sender's second try comes after five seconds; here after half a second, where it is needed at all.
 const NEXT_TRY: Duration = Duration::from_millis(500);
-
-/// A revocation: when its message was first sent, and when no node said yes any more.
-#[derive(Debug, Clone, Copy)]
-struct Effect {
-    sent: Instant,
-    held: Instant,
-}
-
-/// Prints the row of a fault; answers when the last revocation held, and the longest time that one took.
-fn tell(fault: &str, effects: &[Effect], ended: Instant) -> (Instant, Duration) {
-    let mut took: Vec<_> = effects.iter().map(|effect| effect.held - effect.sent).collect();
-    took.sort_unstable();
-    let (p50, p99, max) = (took[took.len() / 2], took[took.len() * 99 / 100], took[took.len() - 1]);
-    let last = effects.iter().map(|effect| effect.held).max().expect("there are some");
-    let after = last.saturating_duration_since(ended);
-    let ms = |time: Duration| time.as_millis();
-    println!("| {fault} | p50 {} ms | p99 {} ms | max {} ms | {} ms after its end |", ms(p50), ms(p99), ms(max), ms(after));
-    (last, max)
-}
-
-/// When this node said that the user is no member.
-async fn until_refused(http: &reqwest::Client, url: &str, user: &str) -> Instant {
-    let limit = Instant::now() + LIMIT;
-    loop {
-        let request = http.get(format!("{url}/v1/users/{user}/orgs/{WORKS}")).bearer_auth(READ_KEY);
-        if let Ok(answer) = request.send().await
-            && answer.headers().get("rollcall-decision").is_some_and(|decision| decision == "not-a-member")
-        {
-            return Instant::now();
-        }
-        assert!(Instant::now() < limit, "{user} is still a member at {url}");
-        sleep_until((Instant::now() + LOOK_AGAIN).into()).await;
-    }
-}
 
 /// How the messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +64,8 @@ impl World {
                 }
             };
             let user = crowd(n);
-            let refused = join_all(self.nodes.iter().map(async |node| until_refused(&self.http, &node.url(), &user).await));
+            let refused =
+                join_all(self.nodes.iter().map(async |node| until_refused(&self.http, &node.url(), &user, WORKS).await));
             let ((), refused) = tokio::join!(send, refused);
             Effect { sent, held: refused.into_iter().max().expect("two nodes") }
         }))
@@ -276,7 +240,7 @@ async fn i2_after_a_kill_revocations_hold_at_the_next_start_or_the_next_try() ->
     rollcall.start_again();
     let started = Instant::now();
 
-    let look = async |n: usize| until_refused(&rollcall.http, &rollcall.url, &crowd(n)).await;
+    let look = async |n: usize| until_refused(&rollcall.http, &rollcall.url, &crowd(n), WORKS).await;
     let try_again = async {
         sleep_until((missed_at + NEXT_TRY).into()).await;
         send_all(&rollcall, missed).await

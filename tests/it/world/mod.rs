@@ -4,6 +4,7 @@ pub mod answer;
 pub mod asking;
 pub mod crowd;
 pub mod dice;
+pub mod effect;
 pub mod history;
 pub mod mail;
 pub mod operator;
