@@ -88,11 +88,8 @@ async fn nodes_that_write_the_same_messages_in_different_orders_do_not_block_eac
         let (forth, back, due) = tokio::join!(nodes[0].defer(&forth), nodes[1].defer(&back), nodes[0].make_all_due());
         assert!(forth.is_ok() && back.is_ok() && due.is_ok(), "{round}: {forth:?} {back:?} {due:?}");
     }
-    let (first, second, due) = tokio::join!(
-        nodes[0].settle(&settled, AppliedBy::Worker),
-        nodes[1].reaffirm(&settled),
-        nodes[1].make_all_due(),
-    );
+    let (first, second, due) =
+        tokio::join!(nodes[0].settle(&settled, AppliedBy::Worker), nodes[1].reaffirm(&settled), nodes[1].make_all_due(),);
     assert!(first.is_ok() && second.is_ok() && due.is_ok(), "{first:?} {second:?} {due:?}");
     assert_eq!(nodes[0].stats().await.expect("the journal answers").applied, 300);
 }
@@ -103,9 +100,8 @@ async fn i2_two_nodes_leave_nothing_of_a_thousand_messages() {
     let setup = Setup { database: Database::Postgres, ..Setup::default() };
     run_test(Deployment::Redis(2), setup, async |world: &mut World| {
         world.redis().kill();
-        let webhooks: Vec<_> = (0..1_000)
-            .map(|n| world.webhook(event("user.created", json!({ "id": format!("user_{n}") })).to_string()))
-            .collect();
+        let webhooks: Vec<_> =
+            (0..1_000).map(|n| world.webhook(event("user.created", json!({ "id": format!("user_{n}") })).to_string())).collect();
         let posts = webhooks.iter().enumerate().map(|(number, webhook)| world.post_to(number % 7 % 2, webhook));
         let answers: Vec<_> = stream::iter(posts).buffer_unordered(24).collect().await;
         for answer in answers {

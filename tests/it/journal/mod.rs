@@ -29,10 +29,7 @@ const WORKS: &str = "harbour-works";
 /// Runs a test in a world with each database, both at once.
 async fn on_both_databases(deployment: Deployment, test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
     let on = |database| Setup { database, ..Setup::default() };
-    tokio::join!(
-        run_test(deployment, on(Database::Sqlite), &test),
-        run_test(deployment, on(Database::Postgres), &test),
-    );
+    tokio::join!(run_test(deployment, on(Database::Sqlite), &test), run_test(deployment, on(Database::Postgres), &test),);
 }
 
 impl World {

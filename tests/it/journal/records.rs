@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rollcall::journal::State;
-use rollcall::ports::{Journal, Recorded};
+use rollcall::ports::{AppliedBy, Deferred, Journal, Recorded, Settled, Which};
 use serde_json::json;
 
 use super::{ADA, WORKS, on_both_databases, open_message};
@@ -40,7 +40,10 @@ async fn every_message_leaves_one_row_filed_under_its_ids() {
             assert_eq!((row.event_type.as_str(), row.state.as_str()), (name, state));
             assert_eq!([row.user_id, row.org_id], [id("user", user), id("org", organization)], "{name}");
             assert_eq!([row.membership_id, row.session_id], [id("orgmem", membership), id("sess", session)], "{name}");
-            assert_eq!((row.instance_id, row.occurred_at_ms), (Some("ins_rollcall_stand_in".into()), event["timestamp"].as_i64()));
+            assert_eq!(
+                (row.instance_id, row.occurred_at_ms),
+                (Some("ins_rollcall_stand_in".into()), event["timestamp"].as_i64())
+            );
             assert_eq!((row.deliveries, row.reason, row.next_attempt_at_ms), (1, None, None), "{name}");
             // The database's clock is this machine's.
             assert!((began_ms..began_ms + 10_000).contains(&row.received_at_ms), "{name} {}", row.received_at_ms);
@@ -76,10 +79,8 @@ async fn what_cannot_be_read_evicts_whom_it_names_and_is_buried() {
         assert_eq!((row.state.as_str(), row.applied_by.as_deref()), ("buried", Some("inline")));
         assert_eq!(row.reason.as_deref(), Some("data that lacks what its type needs"));
         assert_eq!(world.deliveries("unparsable").await?, 1);
-        until("the operator is told", async || {
-            (world.readiness().await.ok()?.json()["journal"]["dead"] == 1).then_some(())
-        })
-        .await;
+        until("the operator is told", async || (world.readiness().await.ok()?.json()["journal"]["dead"] == 1).then_some(()))
+            .await;
         Ok(())
     })
     .await;
@@ -141,6 +142,28 @@ async fn a_redelivery_is_applied_again_only_when_it_was_settled_long_ago() {
         assert_eq!((row.deliveries, row.attempts), (5, 2));
         assert!(row.opened_at_ms > row.received_at_ms && row.applied_at_ms >= Some(row.opened_at_ms));
         assert_eq!(world.rows().await.len(), 1);
+        Ok(())
+    })
+    .await;
+}
+
+/// Whoever is late, the worker or another node, changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_is_written_once() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        let message = open_message("msg_once", None);
+        world.journal.record(&message).await?;
+        let settled = |because: Option<&str>| [Settled { id: message.id.clone(), buried_because: because.map(str::to_owned) }];
+        world.journal.settle(&settled(None), AppliedBy::Inline).await?;
+        let before = world.journal.show(&message.id).await?.expect("a row");
+        assert_eq!((before.state.as_str(), before.applied_by.as_deref()), ("applied", Some("inline")));
+        let deferred = [Deferred { id: message.id.clone(), retry_in: Duration::from_secs(1), reason: "late".to_owned() }];
+        world.journal.defer(&deferred).await?;
+        world.journal.settle(&settled(Some("late")), AppliedBy::Worker).await?;
+        world.journal.settle(&settled(None), AppliedBy::Worker).await?;
+        assert_eq!(world.journal.make_all_due().await?, 0);
+        assert!(world.journal.claim(Which::Probe, 10, Duration::from_secs(1)).await?.is_empty());
+        assert_eq!(world.journal.show(&message.id).await?.expect("a row"), before);
         Ok(())
     })
     .await;

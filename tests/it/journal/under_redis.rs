@@ -71,8 +71,7 @@ async fn tries_come_soon_at_first_and_then_once_a_minute() {
 async fn a_backlog_about_one_user_voids_their_values_once_per_batch() {
     on_both_databases(Deployment::Redis(1), async |world: &mut World| {
         world.redis().kill();
-        let webhooks: Vec<_> =
-            (0..500).map(|_| world.webhook(event("user.created", json!({ "id": ADA })).to_string())).collect();
+        let webhooks: Vec<_> = (0..500).map(|_| world.webhook(event("user.created", json!({ "id": ADA })).to_string())).collect();
         // The first finds out that Redis is away; the others are told at once.
         expect_unavailable(&world.post(&webhooks[0]).await?, "shared-unavailable");
         let posts = stream::iter(&webhooks[1..]).map(|webhook| world.post(webhook)).buffer_unordered(32);
@@ -85,7 +84,8 @@ async fn a_backlog_about_one_user_voids_their_values_once_per_batch() {
         world.until_all_settled().await;
         assert!(world.changes() >= 500, "each is in the stream");
         let stats = world.redis().query(&["INFO", "commandstats"]);
-        let deletions = stats.lines().find_map(|line| line.strip_prefix("cmdstat_del:calls=")?.split(',').next()?.parse::<u32>().ok());
+        let deletions =
+            stats.lines().find_map(|line| line.strip_prefix("cmdstat_del:calls=")?.split(',').next()?.parse::<u32>().ok());
         // Two per voiding: the value, and the guard. One probe, and then batches of 500; a claim may find half of them.
         assert!(deletions.is_some_and(|count| (2..=20).contains(&count)), "{deletions:?} of {stats}");
         Ok(())
@@ -111,10 +111,8 @@ async fn a_change_of_a_later_release_is_left_open_for_it() {
         let now_ms = world.journal.now().await?.as_millis() as i64;
         let put_off_ms = row.next_attempt_at_ms.expect("it is open") - now_ms;
         assert!((50_000..=60_000).contains(&put_off_ms), "{put_off_ms}");
-        until("the other to be applied", async || {
-            (world.journal.show(&known.id).await.ok()??.state == "applied").then_some(())
-        })
-        .await;
+        until("the other to be applied", async || (world.journal.show(&known.id).await.ok()??.state == "applied").then_some(()))
+            .await;
         Ok(())
     })
     .await;
@@ -125,13 +123,13 @@ async fn a_change_of_a_later_release_is_left_open_for_it() {
 async fn deliveries_and_the_worker_may_meet_at_one_message() {
     on_both_databases(Deployment::Redis(1), async |world: &mut World| {
         world.redis().pause();
-        let webhooks: Vec<_> = (0..20)
-            .map(|n| world.webhook(event("user.created", json!({ "id": format!("user_{n}") })).to_string()))
-            .collect();
+        let webhooks: Vec<_> =
+            (0..20).map(|n| world.webhook(event("user.created", json!({ "id": format!("user_{n}") })).to_string())).collect();
         let all = stream::iter(webhooks.iter().cycle().take(60)).map(|webhook| world.post(webhook)).buffer_unordered(60);
         let resume = async {
             until("all to be recorded", async || (world.journal.stats().await.ok()?.pending == 20).then_some(())).await;
             world.journal.make_all_due().await.expect("the journal answers");
+            until("some to be refused", async || (world.deliveries("unconfirmed").await.ok()? > 0).then_some(())).await;
             world.redis_ref().resume();
         };
         let (answers, ()) = tokio::join!(all.collect::<Vec<_>>(), resume);

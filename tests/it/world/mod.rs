@@ -12,6 +12,7 @@ pub mod rollcall;
 pub mod served;
 pub mod service;
 pub mod shell;
+pub mod silent_proxy;
 pub mod under_way;
 pub mod wait;
 pub mod webhooks;
