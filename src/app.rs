@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, Service};
 use actix_web::{HttpServer, web};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use crate::clerk::{self, Clerk};
 use crate::config::Config;
 use crate::http::auth::Keys;
 use crate::http::{self, Readiness, State};
-use crate::ingest::{Applier, Intake, Repair, Upkeep, Worker};
+use crate::ingest::{Applier, Intake, Repair, Sweep, Upkeep, Worker};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::memory::MemoryStream;
 use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
@@ -76,7 +76,7 @@ struct Shared {
 pub async fn build(config: Config, io: Handle) -> anyhow::Result<App> {
     let sharing = if config.redis_url.is_some() { Sharing::Nodes } else { Sharing::Alone };
     let settings = journal::Settings { url: config.database_url.clone(), io: io.clone() };
-    let journal = Arc::new(SqlJournal::open(settings, sharing).await?);
+    let journal = Arc::new(SqlJournal::open_delayed(settings, sharing, config.shutdown_delay).await?);
     let mut app = build_on(config, journal.clone(), io).await?;
     app.journal = Some(journal);
     Ok(app)
@@ -118,12 +118,15 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     cache.register(&mut registry);
     intake.register(&mut registry);
     upkeep.register(&mut registry);
+    let sweep = Sweep::new(cache.clone(), applier.clone(), clerk.clone(), config.sweep);
+    sweep.register(&mut registry);
 
     let repair = Repair::new(journal.clone(), applier.clone(), config.bounds.ttl + config.bounds.grace + REPAIR_MARGIN);
     let worker = Worker::new(journal.clone(), applier.clone(), left);
     let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
     background.tasks.push(io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone())));
     background.tasks.push(io.spawn(look_again(clerk.clone())));
+    background.tasks.push(io.spawn(sweep.run()));
     if let Some(memory) = &shared.memory {
         memory.feed(Arc::new(cache.clone()));
         // Before the first read: a reading of a lagging origin must already meet what was acknowledged.
@@ -171,7 +174,13 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
 fn listen(config: &Config, state: web::Data<State>) -> anyhow::Result<(Server, SocketAddr)> {
     let listener = TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let server = HttpServer::new(move || actix_web::App::new().app_data(state.clone()).configure(http::routes))
+    let app = move || {
+        actix_web::App::new().app_data(state.clone()).configure(http::routes).wrap_fn(|request, service| {
+            let answer = service.call(request);
+            async { Ok(http::end_connection(answer.await?)) }
+        })
+    };
+    let server = HttpServer::new(app)
         .disable_signals()
         .shutdown_timeout(DRAIN_TIME_MAX.as_secs())
         .listen(listener)
@@ -186,7 +195,8 @@ impl App {
         self.address
     }
 
-    /// Serves until `shutdown` resolves; then: not ready, the shutdown delay, stop accepting, drain, stop the background.
+    /// Serves until `shutdown` resolves; then: not ready and no connection kept, the shutdown delay, stop accepting, drain,
+    /// stop the background.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let handle = self.server.handle();
         let (state, delay) = (self.state.clone(), self.shutdown_delay);

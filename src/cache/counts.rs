@@ -11,10 +11,16 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Cache;
 use super::answer::{Answer, Content, ReadError, Source};
+use crate::protocol::difference::Compared;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Read {
     tier: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
     outcome: &'static str,
 }
 
@@ -36,6 +42,8 @@ pub struct Counts {
     pub(super) refreshes: Counter,
     pub(super) refreshes_dropped: Counter,
     pub(super) untrusted: Counter,
+    compared: Family<Outcome, Counter>,
+    pub(super) differences_dropped: Counter,
     local_bytes: Gauge,
     local_users: Gauge,
     facts: Gauge,
@@ -65,6 +73,8 @@ impl Default for Counts {
             refreshes: Counter::default(),
             refreshes_dropped: Counter::default(),
             untrusted: Counter::default(),
+            compared: Family::default(),
+            differences_dropped: Counter::default(),
             local_bytes: Gauge::default(),
             local_users: Gauge::default(),
             facts: Gauge::default(),
@@ -80,6 +90,16 @@ impl Counts {
 
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a reading that was compared with the entry it replaces.
+    pub(super) fn compared(&self, compared: Compared) {
+        let outcome = match compared {
+            Compared::Same => "same",
+            Compared::Different => "different",
+            Compared::Unclear => "unclear",
+        };
+        self.compared.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Counts a read past the local tier's hit for as long as it takes, however it ends.
@@ -151,6 +171,16 @@ impl Cache {
             "rollcall_refreshes_dropped",
             "Background refreshes not begun, too many at once",
             counts.refreshes_dropped.clone(),
+        );
+        registry.register(
+            "rollcall_entries_compared",
+            "Entries compared with the reading that replaced them; different rising means that webhooks come late or not at all",
+            counts.compared.clone(),
+        );
+        registry.register(
+            "rollcall_differences_dropped",
+            "Differences not looked into, too many at once; rising means that many webhooks do not come",
+            counts.differences_dropped.clone(),
         );
         registry.register("rollcall_local_bytes", "Bytes of the local tier", counts.local_bytes.clone());
         registry.register("rollcall_local_users", "Users in the local tier", counts.local_users.clone());

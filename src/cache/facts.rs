@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, UserId};
+use crate::protocol::difference::{self, Compared};
 use crate::protocol::facts::{
     FACTS_WINDOW, Fact, MembershipFact, OrganizationFact, Outranked, Remembered, UserFact, facts_of, outrank,
 };
@@ -96,9 +97,10 @@ impl Facts {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Readings begun before `since` are no answers; zero lifts it.
+    /// Readings begun before `since` are no answers; zero lifts it. Where more comes into doubt, every entry is looked at once
+    /// more; where doubt is lifted, those that were doubted still will be.
     pub fn doubt_before(&self, since: Moment) {
-        if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) != since.as_micros() {
+        if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) < since.as_micros() {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
@@ -137,6 +139,17 @@ impl Facts {
         let outranked = outrank(user, as_of, memberships, &*memory);
         self.believed.inc_by(outranked.believed as u64);
         outranked
+    }
+
+    /// Compares a list with a later reading of the user, both under the facts of this moment.
+    pub fn compare(
+        &self,
+        user: &UserId,
+        earlier: (Moment, Vec<Membership>),
+        later: (Moment, Option<Vec<Membership>>),
+    ) -> Compared {
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        difference::compare(user, earlier, later, &*memory)
     }
 
     /// Facts held.

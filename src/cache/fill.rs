@@ -67,7 +67,10 @@ impl Cache {
         let answer = match cache.parts.origin.read(&user, priority).await {
             Ok(answer) => answer,
             Err(error) => {
-                self.complain(&error);
+                // A refresh that finds no place in the budget is no trouble, and counted there.
+                if priority != Priority::Refresh || !matches!(error, OriginError::RateLimited { .. }) {
+                    self.complain(&error);
+                }
                 self.give_back(lease);
                 return Flown::Failed(error);
             }
@@ -111,6 +114,7 @@ impl Cache {
                 Err(_) => cache.counts.refused("shared-unavailable"),
             }
         }
+        self.note_difference(&user, &reading);
         let reread_at = self.reread_at(clock::now(), keep);
         let entry = self.entry(reading.content.clone(), begun, reread_at, keep.is_some(), (generation, standing));
         cache.local.land(&user, stripe, entry);

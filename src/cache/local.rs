@@ -12,9 +12,9 @@
 //! The bound is a queue with second chances: a hit sets a flag and touches no queue, an insert evicts from the front, and an
 //! entry that was hit since goes to the back once.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
@@ -23,6 +23,7 @@ use foldhash::fast::RandomState;
 use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{Content, Question};
+use super::order::{Hits, Looker, Order};
 use crate::domain::{Moment, UserId};
 use crate::protocol::denial::{Denials, Denied};
 use crate::protocol::freshness::Bounds;
@@ -36,6 +37,8 @@ const SHARDS: usize = 64;
 const ENTRY_OVERHEAD: usize = 448;
 /// Queue nodes looked at in one sweep.
 const SWEEP_MAX: usize = 4096;
+/// Handfuls of entries looked at for the next one in use: some thousand entries, under a millisecond.
+const TURNS_MAX: usize = 64;
 
 /// One user's reading in this process.
 #[derive(Debug)]
@@ -50,8 +53,8 @@ pub struct Entry {
     pub generation: u64,
     /// The standing from before it passed the shared tier.
     pub standing: u64,
-    /// Hit since the queue last looked.
-    pub visited: AtomicBool,
+    /// Whether it was hit, for those who look at entries in turn.
+    pub hits: Hits,
     /// From here on, in microseconds, a hit asks for a background refresh.
     pub refresh_at: AtomicU64,
     /// It lacks a membership that was announced: past `reread_at` it is no answer at all.
@@ -74,9 +77,8 @@ pub struct Stripe {
 pub struct Local {
     map: DashMap<UserId, (u64, Arc<Entry>), RandomState>,
     stripes: Box<[AtomicU64]>,
-    /// Insertion order, each node with the generation of its entry. Guards itself only; taken on insert and sweep, never
-    /// while a shard is locked.
-    queue: Mutex<VecDeque<(UserId, u64)>>,
+    /// Insertion order, each node with the number of its entry. Asked on insert and sweep, never while a shard is locked.
+    order: Order,
     next_node: AtomicU64,
     bytes: AtomicU64,
     bytes_max: u64,
@@ -94,7 +96,7 @@ impl Entry {
             reread_at,
             generation: 0,
             standing: 0,
-            visited: AtomicBool::new(false),
+            hits: Hits::default(),
             refresh_at: AtomicU64::new(refresh_at.as_micros()),
             is_brief: false,
             denials: Mutex::default(),
@@ -130,7 +132,7 @@ impl Local {
         Self {
             map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
-            queue: Mutex::default(),
+            order: Order::default(),
             next_node: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             bytes_max,
@@ -176,7 +178,7 @@ impl Local {
                 denials.retain(|denied| entry.content.still_denies(denied));
                 entry.denied_bytes = AtomicU64::new(denials.bytes() as u64);
                 entry.denials = Mutex::new(denials);
-                entry.visited = AtomicBool::new(old.visited.load(Ordering::Relaxed));
+                entry.hits = old.hits.copied();
                 self.bytes.fetch_add(entry.bytes(user), Ordering::Relaxed);
                 slot.insert((node, Arc::new(entry)));
                 self.bytes.fetch_sub(old_bytes, Ordering::Relaxed);
@@ -216,20 +218,41 @@ impl Local {
         self.stripes[self.index(user)].fetch_add(1, Ordering::AcqRel);
         let Some((_, (_, entry))) = self.map.remove(user) else { return false };
         self.bytes.fetch_sub(entry.bytes(user), Ordering::Relaxed);
-        entry.visited.load(Ordering::Relaxed)
+        entry.hits.is_noted(Looker::Bound)
     }
 
     /// Drops entries that nobody may be given any more, from the front of the queue.
     pub fn sweep(&self, age_max: std::time::Duration, now: Moment) {
         for _ in 0..SWEEP_MAX {
-            let Some((user, node)) = self.queue().pop_front() else { return };
+            let Some((user, node)) = self.order.pop_front() else { return };
             let is_alive = |slot: &(u64, Arc<Entry>)| slot.0 == node && now.since(slot.1.as_of) <= age_max;
             if self.map.get(&user).is_some_and(|slot| is_alive(&slot)) {
-                self.queue().push_front((user, node));
+                self.order.push_front((user, node));
                 return;
             }
             self.remove_node(&user, node);
         }
+    }
+
+    /// The next user in turn whose list was hit since it was last given out here, among those read in `begun`. Looks at so
+    /// many entries at most; none also at the end of a round.
+    pub fn next_in_use(&self, begun: &RangeInclusive<Moment>) -> Option<UserId> {
+        for _ in 0..TURNS_MAX {
+            let nodes = self.order.turn();
+            let nodes_left = nodes.len();
+            for (looked, (user, node)) in nodes.into_iter().enumerate() {
+                let entry = self.map.get(&user).filter(|slot| slot.0 == node).map(|slot| slot.1.clone());
+                let is_meant = |entry: &Entry| matches!(entry.content, Content::List(_)) && begun.contains(&entry.as_of);
+                if entry.is_some_and(|entry| is_meant(&entry) && entry.hits.take(Looker::Sweep)) {
+                    self.order.turn_back(nodes_left - looked - 1);
+                    return Some(user);
+                }
+            }
+            if nodes_left == 0 {
+                return None;
+            }
+        }
+        None
     }
 
     /// Bytes held, users held.
@@ -238,12 +261,10 @@ impl Local {
     }
 
     fn enqueue(&self, user: &UserId, node: u64) {
-        let mut queue = self.queue();
-        queue.push_back((user.clone(), node));
-        let is_bloated = queue.len() > 2 * self.map.len() + 4096;
-        drop(queue);
-        if is_bloated {
-            self.compact();
+        let length = self.order.push_back((user.clone(), node));
+        if length > 2 * self.map.len() + 4096 {
+            // Replaced and invalidated entries leave their nodes behind.
+            self.order.retain(|user, node| self.map.get(user).is_some_and(|slot| slot.0 == node));
         }
         self.push_out();
     }
@@ -251,11 +272,10 @@ impl Local {
     /// Evicts from the front until the bytes are within the limit.
     fn push_out(&self) {
         while self.bytes.load(Ordering::Relaxed) > self.bytes_max {
-            let Some((user, node)) = self.queue().pop_front() else { return };
-            let is_spared =
-                self.map.get(&user).is_some_and(|slot| slot.0 == node && slot.1.visited.swap(false, Ordering::Relaxed));
+            let Some((user, node)) = self.order.pop_front() else { return };
+            let is_spared = self.map.get(&user).is_some_and(|slot| slot.0 == node && slot.1.hits.take(Looker::Bound));
             match is_spared {
-                true => self.queue().push_back((user, node)),
+                true => _ = self.order.push_back((user, node)),
                 false => {
                     if self.remove_node(&user, node) {
                         self.evicted.inc();
@@ -265,24 +285,10 @@ impl Local {
         }
     }
 
-    /// Drops the nodes of entries that are gone: replaced and invalidated entries leave theirs behind.
-    fn compact(&self) {
-        let nodes = std::mem::take(&mut *self.queue());
-        let alive: VecDeque<_> =
-            nodes.into_iter().filter(|(user, node)| self.map.get(user).is_some_and(|slot| slot.0 == *node)).collect();
-        let mut queue = self.queue();
-        let added = std::mem::replace(&mut *queue, alive);
-        queue.extend(added);
-    }
-
     fn remove_node(&self, user: &UserId, node: u64) -> bool {
         let Some((_, (_, entry))) = self.map.remove_if(user, |_, slot| slot.0 == node) else { return false };
         self.bytes.fetch_sub(entry.bytes(user), Ordering::Relaxed);
         true
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<(UserId, u64)>> {
-        self.queue.lock().expect("nothing panics while it is held")
     }
 
     fn index(&self, user: &UserId) -> usize {
@@ -346,6 +352,26 @@ mod tests {
         }
         let (bytes, users) = local.size();
         assert!(bytes <= 64 << 10 && users < 20 && local.evicted.get() > 0, "{bytes} bytes of {users} users");
+    }
+
+    #[test]
+    fn lists_in_use_have_their_turn_one_after_the_other_and_again_only_when_hit_again() {
+        let local = Local::new(1 << 20);
+        for n in 0..200 {
+            let content = if n % 5 == 0 { Content::Unknown } else { Content::List(List::new(&[])) };
+            land(&local, &user(n), content);
+        }
+        let hit = |n: usize| local.get(&user(n)).expect("landed").hits.note();
+        [1, 2, 5, 64, 131].into_iter().for_each(hit);
+        let begun = Moment::ZERO..=Moment::ZERO;
+        let round = || -> Vec<UserId> { std::iter::from_fn(|| local.next_in_use(&begun)).collect() };
+        assert_eq!(round(), [1, 2, 64, 131].map(user), "nobody is asked about whom the origin does not know");
+        assert_eq!(round(), []);
+        [131, 2].into_iter().for_each(hit);
+        local.invalidate(&user(131));
+        let second = Moment::from_micros(1);
+        assert_eq!(local.next_in_use(&(second..=second)), None, "read too long ago");
+        assert_eq!(round(), [user(2)]);
     }
 
     /// Changes remove what others are just inserting: the sum never falls below nothing.

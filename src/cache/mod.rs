@@ -3,17 +3,20 @@
 //!
 //! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
 //! comes after it; `known` the readings at hand; `asking` how the origin is asked; `flight` one origin read and who waits
-//! for it; `fill` what such a read does. The stream's reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
+//! for it; `fill` what such a read does; `differences` what it says that no message told, for the sweep. The stream's
+//! reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
 
 mod answer;
 mod asking;
 mod counts;
+mod differences;
 mod facts;
 mod fill;
 mod flight;
 mod known;
 mod local;
 mod miss;
+mod order;
 mod read;
 mod refresh;
 mod sink;
@@ -25,6 +28,8 @@ use tokio::runtime::Handle;
 
 pub use answer::{Answer, Ask, Content, Question, ReadError, Source};
 pub use counts::Counts;
+pub use differences::{Difference, Settled};
+pub use refresh::Reread;
 
 use crate::clock;
 use crate::ports::{Fence, Origin, SharedTier};
@@ -62,6 +67,7 @@ struct Inner {
     facts: facts::Facts,
     flights: flight::Flights,
     refreshes: refresh::Refreshes,
+    differences: differences::Differences,
     counts: Counts,
     /// Keeps an outage from filling the log.
     complaints: clock::Pace,
@@ -75,6 +81,7 @@ impl Cache {
             facts: facts::Facts::default(),
             flights: flight::Flights::default(),
             refreshes: refresh::Refreshes::default(),
+            differences: differences::Differences::default(),
             counts: Counts::default(),
             complaints: clock::Pace::new(Duration::from_secs(1)),
             parts,

@@ -22,7 +22,7 @@ impl Cache {
     /// [`Cache::read`]'s.
     pub fn hit(&self, user: &UserId, question: &Question, wants: &Wants, arrived: Moment, now: Moment) -> Option<Answer> {
         let (entry, answer) = self.find(user, question, wants, arrived, now)?;
-        entry.visited.store(true, Ordering::Relaxed);
+        entry.hits.note();
         self.inner.counts.hit();
         if now.as_micros() > entry.refresh_at.load(Ordering::Relaxed) {
             self.refresh_paced(user, &entry, now);

@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dashmap::DashSet;
 use foldhash::fast::RandomState;
 
 use super::Cache;
-use super::flight::Boarding;
+use super::flight::{Boarding, Flight, Flown};
+use super::order::Looker;
+use crate::clock;
 use crate::domain::{Moment, UserId};
-use crate::ports::Priority;
+use crate::ports::{OriginError, Priority};
 
 /// Refreshes under way at once.
 const REFRESHES_MAX: usize = 64;
@@ -47,6 +50,17 @@ impl Refreshes {
     }
 }
 
+/// What became of reading a user again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reread {
+    /// The origin has answered.
+    Done,
+    /// There was no place for it in the budget.
+    Refused,
+    /// The origin could not be asked.
+    Failed,
+}
+
 /// Holds a place among the refreshes until dropped.
 struct Place(Arc<AtomicUsize>);
 
@@ -59,20 +73,53 @@ impl Drop for Place {
 impl Cache {
     /// Begins a refresh unless one flies already or too many do. Never waits.
     pub(super) fn refresh(&self, user: UserId) {
+        self.board_refresh(&user, Moment::ZERO);
+    }
+
+    /// The next user in turn whose list is in use, if it was read at least `age_min` ago and may still answer.
+    pub fn next_in_use(&self, age_min: Duration) -> Option<UserId> {
+        let now = clock::now();
+        self.inner.local.next_in_use(&(now - self.inner.parts.bounds.ttl..=now - age_min))
+    }
+
+    /// Reads a user again, as the background refresh does. One that could not be read has another turn in the next round.
+    pub async fn reread(&self, user: &UserId) -> Reread {
+        let reread = match self.refreshed(user, Moment::ZERO).await {
+            Some(Flown::Landed(_) | Flown::Overtaken(_)) => return Reread::Done,
+            Some(Flown::Failed(OriginError::RateLimited { .. })) | None => Reread::Refused,
+            Some(Flown::Failed(_) | Flown::Lost) => Reread::Failed,
+        };
+        if let Some(entry) = self.inner.local.get(user) {
+            entry.hits.give_back(Looker::Sweep);
+        }
+        reread
+    }
+
+    /// A refresh begun at `not_before` or later, and how it ended; none if it cannot be begun now.
+    pub(super) async fn refreshed(&self, user: &UserId, not_before: Moment) -> Option<Flown> {
+        Some(self.board_refresh(user, not_before)?.landing().await)
+    }
+
+    fn board_refresh(&self, user: &UserId, not_before: Moment) -> Option<Flight> {
         let under_way = &self.inner.refreshes.under_way;
         if under_way.fetch_add(1, Ordering::Relaxed) >= REFRESHES_MAX {
             under_way.fetch_sub(1, Ordering::Relaxed);
             self.inner.counts.refreshes_dropped.inc();
-            return;
+            return None;
         }
         let place = Place(under_way.clone());
         let (cache, of) = (self.clone(), user.clone());
-        let boarding = self.inner.flights.board(&user, Moment::ZERO, self.io(), move |begun, overtaken| async move {
+        let boarding = self.inner.flights.board(user, not_before, self.io(), move |begun, overtaken| async move {
             let _place = place;
             cache.fly(of, Priority::Refresh, begun, overtaken).await
         });
-        if matches!(boarding, Boarding::Led(_)) {
-            self.inner.counts.refreshes.inc();
+        match boarding {
+            Boarding::Led(flight) => {
+                self.inner.counts.refreshes.inc();
+                Some(flight)
+            }
+            Boarding::Joined(flight) => Some(flight),
+            Boarding::TooEarly(_) => None,
         }
     }
 }

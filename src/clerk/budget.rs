@@ -129,6 +129,11 @@ impl Budget {
         self.lock().bucket.is_paused(clock::now())
     }
 
+    /// Time between two requests that this node may sustain.
+    pub(super) fn interval(&self) -> Duration {
+        self.lock().bucket.slot(clock::now())
+    }
+
     /// Reads that wait for their turn.
     pub(super) fn waiting(&self) -> usize {
         self.lock().turns.len()

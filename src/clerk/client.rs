@@ -234,6 +234,7 @@ impl Origin for Clerk {
             is_budget_spent: self.budget.is_spent(),
             is_paused: self.budget.is_paused(),
             waiting: self.budget.waiting(),
+            request_interval: self.budget.interval(),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::telemetry::ErrorChain;
 
 mod from_journal;
 mod pace;
+mod summary;
 
 /// What Svix waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::http::auth::ServiceKey;
-use crate::ingest::Keep;
+use crate::ingest::{Keep, SweepPace};
 use crate::protocol::freshness::Bounds;
 
 mod args;
@@ -59,6 +59,8 @@ pub struct Config {
     pub local_bytes_max: u64,
     /// Origin requests per 10 s of the whole fleet.
     pub origin_rate: u32,
+    /// How fast the sweep looks for what no webhook told; no setting, because its share of the budget bounds it.
+    pub sweep: SweepPace,
     /// How long a stopping node still answers while not ready.
     pub shutdown_delay: Duration,
 }

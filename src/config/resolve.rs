@@ -12,6 +12,7 @@ use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
 use super::{Config, LogFormat, Logging};
+use crate::ingest::SweepPace;
 use crate::protocol::freshness::Bounds;
 
 /// How long changes are remembered. TTL and grace must end within it: an older reading could miss a change that is forgotten.
@@ -67,6 +68,7 @@ impl Settings {
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
             bounds: bounds.expect("no problem was found"),
+            sweep: SweepPace::default(),
         })
     }
 

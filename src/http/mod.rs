@@ -6,6 +6,7 @@ pub mod auth;
 mod body;
 mod call;
 mod checks;
+mod closing;
 mod evictions;
 mod freshness;
 mod headers;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
+pub use closing::end_connection;
 pub use readiness::Readiness;
 pub use routes::routes;
 

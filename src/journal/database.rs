@@ -236,11 +236,15 @@ async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, OpenError> {
     options.connect(url).await.map_err(OpenError::Unreachable)
 }
 
+/// Whoever may not create does not, whatever the URL says.
 fn with_mode(url: &str, may_create: bool) -> String {
-    let mode = if may_create { "rwc" } else { "rw" };
-    match url.contains("mode=") {
-        true => url.to_owned(),
-        false => format!("{url}{}mode={mode}", if url.contains('?') { '&' } else { '?' }),
+    match (url.contains("mode="), may_create) {
+        (true, true) => url.to_owned(),
+        (true, false) => url.replace("mode=rwc", "mode=rw"),
+        (false, _) => {
+            let mode = if may_create { "rwc" } else { "rw" };
+            format!("{url}{}mode={mode}", if url.contains('?') { '&' } else { '?' })
+        }
     }
 }
 

@@ -15,8 +15,6 @@ use tracing::{error, info, warn};
 use super::Sharing;
 use super::database::{Database, OpenError};
 
-/// Longer than a drain with everything it waits for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// "rollcall", as the number that names the lock in Postgres.
 const POSTGRES_LOCK: i64 = 0x726f_6c6c_6361_6c6c;
@@ -42,11 +40,11 @@ impl Drop for Keeper {
 }
 
 /// Takes what this sharing needs; none where several processes may run.
-pub(super) async fn take(database: &Database, sharing: Sharing) -> Result<Option<Lock>, OpenError> {
+pub(super) async fn take(database: &Database, sharing: Sharing, wait_max: Duration) -> Result<Option<Lock>, OpenError> {
     match (database.file(), sharing) {
         (_, Sharing::Operator) | (None, Sharing::Nodes) => Ok(None),
-        (Some(path), _) => file(&format!("{path}.lock"), Patience::of(WAIT_MAX)).await.map(Some),
-        (None, Sharing::Alone) => advisory(database, Patience::of(WAIT_MAX)).await.map(Some),
+        (Some(path), _) => file(&format!("{path}.lock"), Patience::of(wait_max)).await.map(Some),
+        (None, Sharing::Alone) => advisory(database, Patience::of(wait_max)).await.map(Some),
     }
 }
 

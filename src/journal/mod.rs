@@ -16,6 +16,7 @@ mod store;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::runtime::Handle;
@@ -28,6 +29,9 @@ pub use rows::Row;
 
 use database::Database;
 use lock::Lock;
+
+/// Requests under way have 8 s to end, then the process goes.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Which database, and on which runtime its connections live.
 #[derive(Clone)]
@@ -60,18 +64,27 @@ pub enum Sharing {
 }
 
 impl SqlJournal {
-    /// Opens the journal, migrated. Waits for another process that is still draining, for half a minute at most; an
-    /// operator's access waits for nobody, and creates and migrates nothing.
+    /// Opens the journal, migrated. Waits for another process that is still draining, as long as a drain without a shutdown
+    /// delay may take; an operator's access waits for nobody, and creates and migrates nothing.
     pub async fn open(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
-        let io = settings.io.clone();
-        // Connections live on the runtime they were made on.
-        io.spawn(Self::open_here(settings, sharing)).await.map_err(|_| OpenError::Ended)?
+        Self::open_within(settings, sharing, DRAIN_TIME_MAX).await
     }
 
-    async fn open_here(settings: Settings, sharing: Sharing) -> Result<Self, OpenError> {
+    /// The same, for a service that is given this much more time to stop.
+    pub async fn open_delayed(settings: Settings, sharing: Sharing, delay: Duration) -> Result<Self, OpenError> {
+        Self::open_within(settings, sharing, DRAIN_TIME_MAX + delay).await
+    }
+
+    async fn open_within(settings: Settings, sharing: Sharing, wait_max: Duration) -> Result<Self, OpenError> {
+        let io = settings.io.clone();
+        // Connections live on the runtime they were made on.
+        io.spawn(Self::open_here(settings, sharing, wait_max)).await.map_err(|_| OpenError::Ended)?
+    }
+
+    async fn open_here(settings: Settings, sharing: Sharing, wait_max: Duration) -> Result<Self, OpenError> {
         let is_operator = sharing == Sharing::Operator;
         let database = Database::connect(&settings, !is_operator).await?;
-        let lock = if is_operator { None } else { lock::take(&database, sharing).await? };
+        let lock = if is_operator { None } else { lock::take(&database, sharing, wait_max).await? };
         match is_operator {
             true => migrations::check(&database).await?,
             false => migrations::run(&database).await?,

@@ -41,6 +41,8 @@ pub struct OriginStanding {
     pub is_paused: bool,
     /// Reads that wait for the budget.
     pub waiting: usize,
+    /// The time between two requests that this node's budget sustains now.
+    pub request_interval: Duration,
 }
 
 impl OriginStanding {

@@ -32,6 +32,7 @@
 
 pub mod continuity;
 pub mod denial;
+pub mod difference;
 pub mod facts;
 pub mod freshness;
 pub mod lease;

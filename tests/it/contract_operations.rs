@@ -143,15 +143,18 @@ async fn readiness_shows_its_parts_to_an_operator_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_says_so_and_answers_until_its_delay_is_over() {
+async fn a_node_that_stops_says_so_and_ends_each_connection_with_an_answer_until_its_delay_is_over() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
         world.add_node_with(|config| config.shutdown_delay = Duration::from_millis(700)).await;
         let mut stopping = world.nodes.pop().expect("the node added");
         std::mem::swap(&mut stopping, &mut world.nodes[0]);
-        world.list("user_ada").await?;
+        assert_eq!(world.list("user_ada").await?.header("connection"), "", "connections are kept");
         world.nodes[0].begin_stop();
         until_status(world, 503, "draining").await;
-        assert_eq!(world.list("user_ada").await?.status, 200);
+        let answer = world.list("user_ada").await?;
+        assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+        let refusal = world.send(world.request("GET", "/v1/nothing")).await?;
+        assert_eq!((refusal.status, refusal.header("connection")), (404, "close"));
         stopping.stop().await;
         Ok(())
     })

@@ -10,10 +10,13 @@ use rollcall::http::problem::Code;
 const README: &str = include_str!("../../README.md");
 const ROUTES: &str = include_str!("../../src/http/routes.rs");
 /// Every file that registers metrics.
-const COUNTS: [&str; 4] = [
+const COUNTS: [&str; 7] = [
     include_str!("../../src/cache/counts.rs"),
     include_str!("../../src/clerk/counts.rs"),
     include_str!("../../src/ingest/intake.rs"),
+    include_str!("../../src/ingest/sweep.rs"),
+    include_str!("../../src/ingest/upkeep.rs"),
+    include_str!("../../src/journal/counts.rs"),
     include_str!("../../src/redis/counts.rs"),
 ];
 

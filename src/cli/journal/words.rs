@@ -24,14 +24,16 @@ pub(super) fn age(at_ms: i64, now: Duration) -> String {
     }
 }
 
+/// The end of the year 9999: a later moment has no date of four digits, and its formatter would panic.
+const DATES_END_MS: i64 = 253_402_300_800_000;
+
 /// A moment as a date, and how long ago.
 pub(super) fn moment(at_ms: i64, now: Duration) -> String {
-    let date = UNIX_EPOCH.checked_add(Duration::from_millis(at_ms.max(0).unsigned_abs()));
-    match date.map(|date| humantime::format_rfc3339_millis(date).to_string()) {
-        // Beyond the year 9999 there is no such text, and the formatter would panic.
-        Some(date) if at_ms < 253_402_300_800_000 => format!("{date} ({})", age(at_ms, now)),
-        _ => at_ms.to_string(),
+    if !(0..DATES_END_MS).contains(&at_ms) {
+        return at_ms.to_string();
     }
+    let date = UNIX_EPOCH + Duration::from_millis(at_ms.unsigned_abs());
+    format!("{} ({})", humantime::format_rfc3339_millis(date), age(at_ms, now))
 }
 
 /// The colour of a state; ignored messages have none.
@@ -85,7 +87,9 @@ mod tests {
         let now = Duration::from_millis(1_772_366_400_000);
         assert_eq!(moment(1_772_366_397_250, now), "2026-03-01T11:59:57.250Z (2 s ago)");
         assert_eq!(age(1_772_366_405_000, now), "in 5 s");
-        assert_eq!(moment(i64::MAX, now), i64::MAX.to_string());
+        for none in [i64::MIN, -1, DATES_END_MS, i64::MAX] {
+            assert_eq!(moment(none, now), none.to_string());
+        }
     }
 
     #[test]

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::pace::Pace;
+use super::summary::{Dry, End, Summary};
+use crate::cli::Usage;
 use crate::cli::journal::{Chosen, Place};
-use crate::cli::{Usage, output};
 use crate::journal::{Replay, ReplayStanding, Selection, SqlJournal};
 use crate::ports::JournalError;
 
@@ -25,12 +25,11 @@ const AHEAD_MAX: u64 = 2_000;
 /// How often it looks at how far the worker is.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The worker looks twice a second. If for so long nothing was applied, nobody does.
-const STALLED_AFTER: Duration = Duration::from_secs(15);
-/// As a shell tells an end by SIGINT.
-const INTERRUPTED: u8 = 130;
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(15);
 
-/// Arguments of a replay from the journal.
+/// Arguments of a replay from the journal. Its group of arguments would have the name of the one around it.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// For operators: messages of the journal that were applied or buried are applied once more, by the running service
     #[arg(long, conflicts_with_all = ["paths", "to", "id", "secret_file"])]
@@ -38,7 +37,7 @@ pub(super) struct Args {
     #[command(flatten)]
     chosen: Chosen,
     /// Begins a new replay, even if one of the same selection is unfinished
-    #[arg(long, requires = "from_journal")]
+    #[arg(long)]
     anew: bool,
     #[command(flatten)]
     place: Place,
@@ -52,53 +51,15 @@ pub(super) struct Manner {
     pub(super) bar: ProgressBar,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum End {
-    /// All was applied.
-    Done,
-    /// By SIGINT.
-    Interrupted,
-    /// Nobody applies anything.
-    Stalled,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    /// None: there was nothing to begin.
-    replay_id: Option<i64>,
-    end: End,
-    /// It went on with a replay that was begun before.
-    is_resumed: bool,
-    /// Messages of the whole replay.
-    messages: u64,
-    /// Asked for, in all runs of it.
-    requested: u64,
-    /// Asked for, and not yet applied.
-    pending: u64,
-    /// Applied in this run.
-    replayed: u64,
-    took_ms: u64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Dry {
-    dry_run: bool,
-    /// The unfinished replay that would go on.
-    replay_id: Option<i64>,
-    /// Messages that would be asked for.
-    messages: u64,
-}
-
 impl Args {
     /// A replay of files has no use for what chooses in the journal.
     pub(super) fn check_unused(&self) -> Result<(), Usage> {
-        match self.chosen == Chosen::default() && !self.place.is_typed() {
+        match self.chosen == Chosen::default() && !self.anew && !self.place.is_typed() {
             true => Ok(()),
-            false => Err(Usage("--type, --user, --org, --since, --until and --database-url go with --from-journal".to_owned())),
+            false => {
+                let flags = "--type, --user, --org, --since, --until, --anew and --database-url";
+                Err(Usage(format!("{flags} go with --from-journal")))
+            }
         }
     }
 }
@@ -131,13 +92,7 @@ async fn tell(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Res
         Some(replay) => journal.replay_left(replay).await?,
         None => journal.count_replay(&selection).await?,
     };
-    let replay_id = unfinished.map(|replay| replay.id);
-    match (manner.json, replay_id) {
-        (true, _) => output::json(&Dry { dry_run: true, replay_id, messages })?,
-        (false, None) => output::line(&format!("{messages} messages would be replayed"))?,
-        (false, Some(id)) => output::line(&format!("{messages} messages would be replayed: the rest of replay {id}"))?,
-    }
-    Ok(ExitCode::SUCCESS)
+    Dry { dry_run: true, replay_id: unfinished.map(|replay| replay.id), messages }.report(manner.json)
 }
 
 async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Result<ExitCode> {
@@ -149,7 +104,7 @@ async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::R
     let replay = match unfinished {
         Some(replay) => replay,
         None if journal.count_replay(&selection).await? > 0 => journal.begin_replay(&selection).await?,
-        None => return report(&Summary::of_nothing(), manner),
+        None => return Summary::of_nothing().report(manner.json),
     };
     let before = journal.replay_standing(&replay).await?;
     let messages = before.requested + journal.replay_left(&replay).await?;
@@ -163,7 +118,7 @@ async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::R
     bar.reset_eta();
     let began = Instant::now();
     let run = Run { journal, replay: &replay, rate: manner.rate, bar, interrupt };
-    let ended = run.to_the_end(before).await;
+    let ended = run.follow_to_end(before).await;
     bar.finish_and_clear();
     let (end, standing) = ended?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -171,7 +126,8 @@ async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::R
     let ReplayStanding { requested, pending } = standing;
     // What was open when the replay passed it was not asked for, what was settled since it was begun, was.
     let messages = if end == End::Done { requested } else { messages.max(requested) };
-    report(&Summary { replay_id: Some(replay.id), end, is_resumed, messages, requested, pending, replayed, took_ms }, manner)
+    let summary = Summary { replay_id: Some(replay.id), end, is_resumed, messages, requested, pending, replayed, took_ms };
+    summary.report(manner.json)
 }
 
 /// One run of a replay.
@@ -185,7 +141,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Asks and waits until all is applied, nobody applies, or SIGINT comes; how the replay then stands.
-    async fn to_the_end(mut self, before: ReplayStanding) -> Result<(End, ReplayStanding), JournalError> {
+    async fn follow_to_end(mut self, before: ReplayStanding) -> Result<(End, ReplayStanding), JournalError> {
         let mut pace = self.rate.map(|rate| Pace::new(rate, Instant::now()));
         let (mut standing, mut is_all_asked, mut moved_at) = (before, false, Instant::now());
         loop {
@@ -211,7 +167,7 @@ impl Run<'_> {
             }
             tokio::select! {
                 _ = self.interrupt.recv() => {
-                    return Ok((End::Interrupted, self.journal.replay_standing(self.replay).await?));
+                    return Ok((End::Interrupted, self.journal.replay_standing(self.replay).await.unwrap_or(standing)));
                 }
                 () = sleep(LOOK_AGAIN) => {}
             }
@@ -238,46 +194,5 @@ impl Run<'_> {
             pending += requested;
         }
         self.journal.replay_standing(self.replay).await
-    }
-}
-
-fn report(summary: &Summary, manner: &Manner) -> anyhow::Result<ExitCode> {
-    match manner.json {
-        true => output::json(summary)?,
-        false => output::line(&summary.text())?,
-    }
-    Ok(match summary.end {
-        End::Done => ExitCode::SUCCESS,
-        End::Stalled => ExitCode::FAILURE,
-        End::Interrupted => ExitCode::from(INTERRUPTED),
-    })
-}
-
-impl Summary {
-    fn of_nothing() -> Self {
-        let (messages, requested, pending, replayed, took_ms) = (0, 0, 0, 0, 0);
-        Self { replay_id: None, end: End::Done, is_resumed: false, messages, requested, pending, replayed, took_ms }
-    }
-
-    fn text(&self) -> String {
-        let Self { replayed, messages, pending, requested, .. } = self;
-        let Some(id) = self.replay_id else { return "nothing to replay".to_owned() };
-        let (applied, seconds) = (requested - pending, self.took_ms as f64 / 1_000.0);
-        match self.end {
-            End::Done => {
-                let before = if self.is_resumed { format!(", {} before", applied - replayed) } else { String::new() };
-                format!("{replayed} messages replayed in {seconds:.1} s (replay {id}{before})")
-            }
-            End::Interrupted => format!(
-                "interrupted: {applied} of {messages} messages of replay {id} are applied, {pending} more are asked for and will \
-                 be; the same command goes on with the rest"
-            ),
-            End::Stalled => format!(
-                "{applied} of {messages} messages of replay {id} are applied, and for {} s none was: no running service applies \
-                 them. The {pending} that are asked for will be applied when one starts, or can confirm changes again; the same \
-                 command goes on with the rest",
-                STALLED_AFTER.as_secs()
-            ),
-        }
     }
 }

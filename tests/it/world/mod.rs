@@ -2,8 +2,11 @@
 
 pub mod answer;
 pub mod asking;
+pub mod crowd;
 pub mod dice;
 pub mod history;
+pub mod mail;
+pub mod operator;
 pub mod postgres;
 pub mod redis_node;
 pub mod redis_proxy;
@@ -13,6 +16,7 @@ pub mod served;
 pub mod service;
 pub mod shell;
 pub mod silent_proxy;
+pub mod sqlite_lock;
 pub mod under_way;
 pub mod wait;
 pub mod webhooks;

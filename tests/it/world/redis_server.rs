@@ -88,7 +88,7 @@ impl Drop for RedisServer {
 }
 
 /// A port below the ephemeral range, so that no outgoing connection takes it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let mut bytes = [0; 2];
     aws_lc_rs::rand::fill(&mut bytes).expect("random");
     let first = 20_000 + u16::from_le_bytes(bytes) % 12_000;

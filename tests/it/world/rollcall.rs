@@ -2,15 +2,19 @@
 //! with the same configuration.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use rollcall::dev::{Options, StandIn, World as ClerkWorld};
+use rollcall::journal::{self, Sharing, SqlJournal};
+use rollcall::ports::JournalError;
+use tokio::runtime::Handle;
 
 use super::answer::Answer;
-use super::redis_server::RedisServer;
+use super::redis_server::{RedisServer, free_port};
 use super::service::{ADMIN_KEY, READ_KEY};
 use super::shell::{Ran, Shell};
 use super::wait::until;
@@ -33,9 +37,15 @@ impl Rollcall {
 
     /// The same with another world, and with more settings, by variable.
     pub async fn serve_with(world: ClerkWorld, settings: &[(&str, &str)]) -> Self {
+        Self::serve_on(RedisServer::start(), world, settings).await
+    }
+
+    /// The same on this Redis. An empty setting is none.
+    pub async fn serve_on(redis: RedisServer, world: ClerkWorld, settings: &[(&str, &str)]) -> Self {
         let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
-        let redis = RedisServer::start();
         let keys = format!("test:read:{},operator:admin:{}", hex_digest(READ_KEY), hex_digest(ADMIN_KEY));
+        // A port of its own choice, so that it can come back to it.
+        let address = format!("127.0.0.1:{}", free_port());
         let shell = Shell::new()
             .set("CLERK_SECRET_KEY", clerk.secret_key())
             .set("CLERK_API_URL", &clerk.url())
@@ -43,19 +53,62 @@ impl Rollcall {
             .set("REDIS_URL", &redis.url())
             .set("ROLLCALL_API_KEYS", &keys)
             .set("ROLLCALL_ORIGIN_RATE", "100000")
-            .set("ROLLCALL_LISTEN", "127.0.0.1:0");
+            .set("ROLLCALL_LISTEN", &address);
         let shell = settings.iter().fold(shell, |shell, (variable, value)| shell.set(variable, value));
-        let mut serve = shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let address = listening(&mut serve);
+        let mut serve = spawn(&shell);
+        listening(&mut serve);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve };
+        rollcall.until_ready().await;
+        rollcall.clerk.calls().reset();
+        rollcall
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn until_ready(&self) {
         until("the binary is ready", async || {
-            let answer = rollcall.get("/readyz", &[]).await.ok()?;
+            let answer = self.get("/readyz", &[]).await.ok()?;
             (answer.json()["status"] == "ready").then_some(())
         })
         .await;
-        rollcall.clerk.calls().reset();
-        rollcall
+    }
+
+    /// Kills it (SIGKILL) in the middle of whatever it does. It is gone.
+    pub fn kill(&mut self) {
+        // Already gone is as good.
+        let _ = self.serve.kill();
+        let _ = self.serve.wait();
+    }
+
+    /// Starts it again in the same folder, on the same port, and waits for nothing.
+    pub fn begin_again(&mut self) {
+        self.kill();
+        self.serve = spawn(&self.shell);
+    }
+
+    /// Starts it again; it listens. Answers when it was started.
+    pub fn start_again(&mut self) -> SystemTime {
+        let began = SystemTime::now();
+        self.begin_again();
+        tokio::task::block_in_place(|| listening(&mut self.serve));
+        began
+    }
+
+    /// The file of its journal, where that is SQLite.
+    pub fn journal_file(&self) -> PathBuf {
+        self.shell.folder().join("rollcall.db")
+    }
+
+    /// Looks into its journal, as an operator does; running or not. Nothing stays open, so that a start after a kill finds
+    /// the files as the kill left them.
+    pub async fn journal<T>(&self, look: impl AsyncFnOnce(&SqlJournal) -> Result<T, JournalError>) -> T {
+        let url =
+            self.shell.variable("DATABASE_URL").map_or_else(|| format!("sqlite://{}", self.journal_file().display()), Into::into);
+        let settings = journal::Settings { url: url.into(), io: Handle::current() };
+        let journal = SqlJournal::open(settings, Sharing::Operator).await.expect("a journal");
+        let seen = look(&journal).await.expect("the journal can be read");
+        journal.close().await;
+        seen
     }
 
     /// Where its webhooks go.
@@ -98,10 +151,12 @@ impl Rollcall {
 
 impl Drop for Rollcall {
     fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = self.serve.kill();
-        let _ = self.serve.wait();
+        self.kill();
     }
+}
+
+fn spawn(shell: &Shell) -> Child {
+    shell.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts")
 }
 
 /// A key as it is configured.
@@ -110,8 +165,8 @@ pub fn hex_digest(key: &str) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The address in its log. Somebody must go on reading the log, or the binary would stop at a full pipe.
-fn listening(serve: &mut Child) -> String {
+/// Waits until its log says that it listens. Somebody must go on reading the log, or the binary would stop at a full pipe.
+fn listening(serve: &mut Child) {
     let (seen, lines) = mpsc::channel();
     let stderr = BufReader::new(serve.stderr.take().expect("it is piped"));
     std::thread::spawn(move || {
@@ -122,8 +177,8 @@ fn listening(serve: &mut Child) -> String {
     let mut log = String::new();
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) {
         let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        if let (Some("listening"), Some(address)) = (told["message"].as_str(), told["address"].as_str()) {
-            return address.to_owned();
+        if told["message"] == "listening" {
+            return;
         }
         log += &(line + "\n");
     }

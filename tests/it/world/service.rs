@@ -3,7 +3,7 @@
 //! Faults are things done to the world (`world.redis().pause()`, `world.clerk.faults()…`), never scripts of expected calls.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rollcall::app;
 use rollcall::config::Config;
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
 use rollcall::http::auth::{Scope, ServiceKey};
-use rollcall::ingest::Keep;
+use rollcall::ingest::{Keep, SweepPace};
 use rollcall::journal::{self, Sharing, SqlJournal};
 use rollcall::protocol::freshness::Bounds;
 use secrecy::SecretString;
@@ -65,6 +65,8 @@ pub struct Setup {
     pub origin_rate: u32,
     /// Secrets that may sign webhooks beside Clerk's own.
     pub more_webhook_secrets: Vec<String>,
+    /// How fast every node looks for what no webhook told.
+    pub sweep: SweepPace,
 }
 
 /// The small world, the default limits, and a budget that does not get in the way.
@@ -84,6 +86,7 @@ impl Default for Setup {
             local_bytes_max: 64 << 20,
             origin_rate: 1_000_000,
             more_webhook_secrets: Vec::new(),
+            sweep: SweepPace::default(),
         }
     }
 }
@@ -100,6 +103,8 @@ pub struct World {
     config: Config,
     /// Holds the journal's file; gone when dropped.
     folder: TempDir,
+    /// Of the nodes that are added from now on.
+    pub sweep: SweepPace,
 }
 
 /// One node of the service.
@@ -172,9 +177,10 @@ impl World {
             local_bytes_max: setup.local_bytes_max,
             origin_rate: setup.origin_rate,
             shutdown_delay: Duration::ZERO,
+            sweep: setup.sweep,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, postgres, config, folder };
+        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, postgres, config, folder, sweep: setup.sweep };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -191,7 +197,7 @@ impl World {
 
     /// One more node, configured in another way; it is ready.
     pub async fn add_node_with(&mut self, change: impl FnOnce(&mut Config)) {
-        let mut config = self.config.clone();
+        let mut config = Config { sweep: self.sweep, ..self.config.clone() };
         change(&mut config);
         // Postgres is every node's own to connect to; a file is one process's, and these nodes are one process.
         let journal = self.postgres.is_none().then(|| self.journal.clone());
@@ -208,6 +214,16 @@ impl World {
     /// The limits of every node.
     pub fn bounds(&self) -> Bounds {
         self.config.bounds
+    }
+
+    /// The file of the journal.
+    pub fn journal_file(&self) -> PathBuf {
+        self.folder.path().join("rollcall.db")
+    }
+
+    /// The Redis of this world, from now on in the test's own hands.
+    pub fn take_redis(&mut self) -> RedisServer {
+        self.redis.take().expect("this deployment has a Redis")
     }
 
     /// The Redis of this world.

@@ -1,5 +1,6 @@
 //! The real binary, run as a person or a script runs it: words, variables, files; its output and its exit code.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A folder to run the binary in, with nothing of this machine's environment.
@@ -14,10 +15,23 @@ impl Shell {
         Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), variables: Vec::new() }
     }
 
-    /// With this variable.
+    /// With this variable instead of what it was; an empty one is none.
     pub fn set(mut self, variable: &str, value: &str) -> Self {
-        self.variables.push((variable.to_owned(), value.to_owned()));
+        self.variables.retain(|(name, _)| name != variable);
+        if !value.is_empty() {
+            self.variables.push((variable.to_owned(), value.to_owned()));
+        }
         self
+    }
+
+    /// A variable.
+    pub fn variable(&self, variable: &str) -> Option<&str> {
+        self.variables.iter().find(|(name, _)| name == variable).map(|(_, value)| value.as_str())
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// With this file.
