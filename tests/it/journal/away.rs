@@ -1,15 +1,24 @@
 //! The journal locked, full, or away: nothing is acknowledged, "yes" ends all the same, and it is told. I2.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rollcall::journal::State;
+use futures_util::future::{join_all, ready};
+use futures_util::{StreamExt, stream};
+use rollcall::journal::{Settings, Sharing, SqlJournal, State};
+use rollcall::ports::Journal;
 use sqlx::Executor;
+use tokio::runtime::Handle;
 
-use super::{ADA, WORKS, expect_unavailable};
+use super::{ADA, WORKS, expect_unavailable, open_message};
+use crate::world::postgres::Postgres;
 use crate::world::served::Served;
 use crate::world::service::{Database, Deployment, Setup, World, run_test};
+use crate::world::silent_proxy::SilentProxy;
 use crate::world::wait::until;
 
+/// The journal has so many connections to Postgres.
+const CONNECTIONS_MAX: usize = 16;
 /// Longer than the journal may take to say that it cannot.
 const TOLD: Duration = Duration::from_millis(2_500);
 
@@ -93,4 +102,37 @@ async fn i2_postgres_away_is_503_until_it_is_back() {
         Ok(())
     })
     .await;
+}
+
+/// The machine of the database loses its power, and another takes its address: nothing ever comes back on the connections
+/// from before, least of all an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_postgres_that_went_silent_are_given_up() {
+    let postgres = Postgres::start();
+    let proxy = SilentProxy::before(postgres.port());
+    let settings = Settings { url: postgres.url_at(proxy.port()).into(), io: Handle::current() };
+    let journal = SqlJournal::open(settings, Sharing::Nodes).await.expect("a journal");
+    let messages: Vec<_> = (0..20_000).map(|number| open_message(&format!("msg_{number}"), None)).collect();
+    let is_over = AtomicBool::new(false);
+    // All the journal's connections are in use, each in the middle of something, when they go silent.
+    let records = stream::iter(&messages)
+        .take_while(|_| ready(!is_over.load(Ordering::Relaxed)))
+        .map(|message| journal.record(message))
+        .buffer_unordered(64)
+        .map(|recorded| {
+            if recorded.is_ok() && proxy.connections() >= CONNECTIONS_MAX && !is_over.swap(true, Ordering::Relaxed) {
+                proxy.silence();
+            }
+            recorded.is_err()
+        });
+    let failed = records.filter(|is_error| ready(*is_error)).count().await;
+    assert!(failed > CONNECTIONS_MAX / 2, "{failed} were under way");
+    // Not some of them: those that nobody gives up would be missing for as long as the network keeps them.
+    until("all connections to be made anew", async || {
+        let records: Vec<_> = messages.iter().take(64).map(|message| journal.record(message)).collect();
+        join_all(records).await;
+        (proxy.connections() >= 2 * CONNECTIONS_MAX).then_some(())
+    })
+    .await;
+    assert!(journal.record(&messages[0]).await.is_ok());
 }

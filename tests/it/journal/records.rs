@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rollcall::journal::State;
-use rollcall::ports::{Journal, Recorded};
+use rollcall::ports::{AppliedBy, Deferred, Journal, Recorded, Settled, Which};
 use serde_json::json;
 
 use super::{ADA, WORKS, on_both_databases, open_message};
@@ -142,6 +142,28 @@ async fn a_redelivery_is_applied_again_only_when_it_was_settled_long_ago() {
         assert_eq!((row.deliveries, row.attempts), (5, 2));
         assert!(row.opened_at_ms > row.received_at_ms && row.applied_at_ms >= Some(row.opened_at_ms));
         assert_eq!(world.rows().await.len(), 1);
+        Ok(())
+    })
+    .await;
+}
+
+/// Whoever is late, the worker or another node, changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_is_written_once() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        let message = open_message("msg_once", None);
+        world.journal.record(&message).await?;
+        let settled = |because: Option<&str>| [Settled { id: message.id.clone(), buried_because: because.map(str::to_owned) }];
+        world.journal.settle(&settled(None), AppliedBy::Inline).await?;
+        let before = world.journal.show(&message.id).await?.expect("a row");
+        assert_eq!((before.state.as_str(), before.applied_by.as_deref()), ("applied", Some("inline")));
+        let deferred = [Deferred { id: message.id.clone(), retry_in: Duration::from_secs(1), reason: "late".to_owned() }];
+        world.journal.defer(&deferred).await?;
+        world.journal.settle(&settled(Some("late")), AppliedBy::Worker).await?;
+        world.journal.settle(&settled(None), AppliedBy::Worker).await?;
+        assert_eq!(world.journal.make_all_due().await?, 0);
+        assert!(world.journal.claim(Which::Probe, 10, Duration::from_secs(1)).await?.is_empty());
+        assert_eq!(world.journal.show(&message.id).await?.expect("a row"), before);
         Ok(())
     })
     .await;

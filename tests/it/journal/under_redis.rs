@@ -129,6 +129,7 @@ async fn deliveries_and_the_worker_may_meet_at_one_message() {
         let resume = async {
             until("all to be recorded", async || (world.journal.stats().await.ok()?.pending == 20).then_some(())).await;
             world.journal.make_all_due().await.expect("the journal answers");
+            until("some to be refused", async || (world.deliveries("unconfirmed").await.ok()? > 0).then_some(())).await;
             world.redis_ref().resume();
         };
         let (answers, ()) = tokio::join!(all.collect::<Vec<_>>(), resume);

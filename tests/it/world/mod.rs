@@ -16,6 +16,7 @@ pub mod rollcall;
 pub mod served;
 pub mod service;
 pub mod shell;
+pub mod silent_proxy;
 pub mod sqlite_lock;
 pub mod under_way;
 pub mod wait;

@@ -44,7 +44,17 @@ impl Postgres {
 
     /// Where it is, for a journal.
     pub fn url(&self) -> String {
-        format!("postgres://{ADMIN}@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+        self.url_at(self.port)
+    }
+
+    /// The same, at another port: that of a proxy.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{ADMIN}@127.0.0.1:{port}/postgres?sslmode=disable")
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops it as a failing machine does: connections break, nothing is told. `restart` brings it back.
