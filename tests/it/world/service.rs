@@ -184,6 +184,11 @@ impl World {
         for _ in 0..count {
             world.add_node().await;
         }
+        // A new Redis is a lost history until the first node has looked through the journal: what comes before may be applied twice.
+        if let Some(redis) = &world.redis {
+            let whole = || redis.query(&["HGET", "{user-orgs:~changes}:history", "whole"]);
+            super::wait::until_eq("the history is whole", "1".to_owned(), whole).await;
+        }
         let endpoints = world.nodes.iter().map(Node::webhooks).collect();
         world.clerk.sender().set_endpoints(endpoints);
         world.clerk.calls().reset();
