@@ -12,7 +12,8 @@ const WORKS: &str = "harbour-works";
 const HISTORY: &str = "{user-orgs:~changes}:history";
 
 impl World {
-    async fn until_whole(&mut self) {
+    /// Waits until nothing of the stream's history is in doubt: a new Redis is, until a node has looked through the journal.
+    pub async fn until_whole(&mut self) {
         let redis = self.redis();
         until_eq("the history is whole", "1".to_owned(), || redis.query(&["HGET", HISTORY, "whole"])).await;
     }
@@ -26,7 +27,7 @@ impl World {
 
     async fn applied_by(&self, user: &str) -> Vec<String> {
         let filter =
-            rollcall::journal::Filter { user: Some(rollcall::domain::UserId::parse(user).unwrap()), ..Default::default() };
+            rollcall::journal::Filter { user: Some(rollcall::domain::UserId::parse(user).expect("an id")), ..Default::default() };
         let rows = self.journal.list(&filter, 100).await.expect("the journal answers");
         rows.into_iter().map(|row| format!("{} {}", row.state, row.applied_by.unwrap_or_default())).collect()
     }
