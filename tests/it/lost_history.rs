@@ -12,7 +12,8 @@ const WORKS: &str = "harbour-works";
 const HISTORY: &str = "{user-orgs:~changes}:history";
 
 impl World {
-    async fn until_whole(&mut self) {
+    /// Waits until nothing of the stream's history is in doubt: a new Redis is, until a node has looked through the journal.
+    pub async fn until_whole(&mut self) {
         let redis = self.redis();
         until_eq("the history is whole", "1".to_owned(), || redis.query(&["HGET", HISTORY, "whole"])).await;
     }

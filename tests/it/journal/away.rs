@@ -81,6 +81,7 @@ async fn i2_a_full_disk_is_503_until_there_is_room() {
 async fn i2_postgres_away_is_503_until_it_is_back() {
     let setup = Setup { database: Database::Postgres, ..Setup::default() };
     run_test(Deployment::Redis(1), setup, async |world: &mut World| {
+        world.until_whole().await;
         world.check(ADA, WORKS).await?.is_member();
         world.origin_lags();
         world.postgres().stop();

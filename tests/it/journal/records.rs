@@ -74,7 +74,9 @@ async fn what_cannot_be_read_evicts_whom_it_names_and_is_buried() {
             world.list(user).await?;
         }
         let reads = |user: &str| world.clerk.calls().of_user(user);
-        assert_eq!([ADA, "user_noor", "user_kofi"].map(reads), [before[0] + 1, before[1] + 1, before[2]]);
+        let after = [ADA, "user_noor", "user_kofi"].map(reads);
+        // Whoever is in use may be read again by themselves too.
+        assert!(after[0] > before[0] && after[1] > before[1] && after[2] == before[2], "{before:?} {after:?}");
         let row = world.row(&webhook).await.expect("a row");
         assert_eq!((row.state.as_str(), row.applied_by.as_deref()), ("buried", Some("inline")));
         assert_eq!(row.reason.as_deref(), Some("data that lacks what its type needs"));
