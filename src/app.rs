@@ -196,16 +196,25 @@ impl App {
     }
 
     /// Serves until `shutdown` resolves; then: not ready and no connection kept, the shutdown delay, stop accepting, drain,
-    /// stop the background.
+    /// stop the background. Another process that took the journal meanwhile ends it at once, as a failure.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let handle = self.server.handle();
-        let (state, delay) = (self.state.clone(), self.shutdown_delay);
+        let (state, journal, delay) = (self.state.clone(), self.journal.clone(), self.shutdown_delay);
+        let is_taken_over = Arc::new(AtomicBool::new(false));
+        let noting = is_taken_over.clone();
         let stopping = tokio::spawn(async move {
-            shutdown.await;
-            info!("stopping: not ready, then draining");
-            state.readiness.is_draining.store(true, Ordering::Relaxed);
-            tokio::time::sleep(delay).await;
-            handle.stop(true).await;
+            tokio::select! {
+                () = shutdown => {
+                    info!("stopping: not ready, then draining");
+                    state.readiness.is_draining.store(true, Ordering::Relaxed);
+                    tokio::time::sleep(delay).await;
+                    handle.stop(true).await;
+                }
+                () = taken_over(journal) => {
+                    noting.store(true, Ordering::Relaxed);
+                    handle.stop(false).await;
+                }
+            }
         });
         let served = self.server.await.context("the server failed");
         stopping.abort();
@@ -216,7 +225,16 @@ impl App {
         if let Some(journal) = &self.journal {
             journal.close().await;
         }
+        anyhow::ensure!(!is_taken_over.load(Ordering::Relaxed), "another process runs on this journal");
         served
+    }
+}
+
+/// Resolves when another process has this node's journal; a journal of somebody else is theirs to watch.
+async fn taken_over(journal: Option<Arc<SqlJournal>>) {
+    match journal {
+        Some(journal) => journal.taken_over().await,
+        None => std::future::pending().await,
     }
 }
 

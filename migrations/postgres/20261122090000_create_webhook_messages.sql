@@ -43,7 +43,7 @@ comment on column webhook_messages.applied_at_ms is 'when its change was last co
 comment on column webhook_messages.applied_by is 'who applied it: inline, worker, boot, replay, failover';
 comment on column webhook_messages.payload is 'JSON: the change it makes true, and with whole bodies asked for the body too';
 
-create index webhook_messages_open on webhook_messages (next_attempt_at_ms) where state = 'pending';
+create index webhook_messages_open on webhook_messages (next_attempt_at_ms, opened_at_ms) where state = 'pending';
 comment on index webhook_messages_open is 'what is to be done, soonest first';
 create index webhook_messages_applied on webhook_messages (applied_at_ms) where applied_at_ms is not null;
 comment on index webhook_messages_applied is 'what a lost history is put back from';

@@ -28,6 +28,11 @@ pub(super) struct Known {
 }
 
 impl Cache {
+    /// Brings the local entry of a user up to the facts of now; false if there is none.
+    pub fn catch_up(&self, user: &UserId) -> bool {
+        self.known(user).is_some()
+    }
+
     /// The local entry with the facts of now: if its counter is behind, they are applied and it is stored again.
     pub(super) fn known(&self, user: &UserId) -> Option<Known> {
         let cache = &*self.inner;

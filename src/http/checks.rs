@@ -124,12 +124,14 @@ impl Batch<'_> {
         !is_known && !cache.has(&check.user, &question, self.wants, self.call.arrived, now)
     }
 
-    /// The answer of this process at `now`, else the one fetched, if it may still be decided by.
+    /// The answer of this process at `now`, else the one fetched, if it may still be decided by. A change of any organization
+    /// sets every entry one step back; without the catching up, items known all along would become unavailable by it.
     fn answer(&self, check: &Check, known: &Known, now: Moment) -> Option<Answer> {
         let (cache, question) = (&self.call.state.cache, check.question());
-        let hit = cache.hit(&check.user, &question, self.wants, self.call.arrived, now);
+        let hit = || cache.hit(&check.user, &question, self.wants, self.call.arrived, now);
+        let caught_up = || cache.catch_up(&check.user).then(hit).flatten();
         let fetched = || known.get(&check.key()).and_then(Option::as_ref);
-        hit.or_else(|| fetched().filter(|fetched| self.is_still_good(fetched, &question, now)).cloned())
+        hit().or_else(caught_up).or_else(|| fetched().filter(|fetched| self.is_still_good(fetched, &question, now)).cloned())
     }
 
     /// The bound is one at the moment of decision (I6), also for what was labelled when it was fetched.

@@ -16,10 +16,12 @@ use tokio::time::{Instant, interval, sleep};
 use tracing::{debug, error, warn};
 
 use crate::clock;
-use crate::ports::{Journal, JournalStats, Retention};
+use crate::ports::{Backlog, Journal, Retention};
 
-/// How often the messages are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// How often what is open or buried is counted.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Counting what is settled takes longer the more there is: at most one part in so many of the time goes into it.
+const COUNT_SHARE: u32 = 50;
 /// How often old messages are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Messages deleted at once: no delivery waits long behind it.
@@ -37,8 +39,8 @@ pub struct Upkeep {
     journal: Arc<dyn Journal>,
     keep: Retention,
     /// None: it could not be asked the last time.
-    standing: ArcSwapOption<JournalStats>,
-    messages: Family<Labels, Gauge<u64, AtomicU64>>,
+    standing: ArcSwapOption<Backlog>,
+    rows: Family<Labels, Gauge<u64, AtomicU64>>,
     oldest_open_seconds: Gauge<f64, AtomicU64>,
     pruned: Counter,
     complaints: clock::Pace,
@@ -50,8 +52,8 @@ impl Upkeep {
         Self {
             journal,
             keep,
-            standing: ArcSwapOption::from_pointee(JournalStats::default()),
-            messages: Family::default(),
+            standing: ArcSwapOption::from_pointee(Backlog::default()),
+            rows: Family::default(),
             oldest_open_seconds: Gauge::default(),
             pruned: Counter::default(),
             complaints: clock::Pace::new(Duration::from_secs(10)),
@@ -59,33 +61,45 @@ impl Upkeep {
     }
 
     /// How the journal stands; none while it cannot be asked.
-    pub fn standing(&self) -> Option<JournalStats> {
+    pub fn standing(&self) -> Option<Backlog> {
         self.standing.load().as_deref().copied()
     }
 
-    /// Counts and prunes until told to stop.
+    /// Looks, counts and prunes until told to stop.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let work = async {
-            let (mut ticks, mut pruned_at) = (interval(COUNT_EVERY), None::<Instant>);
+        let looking = async {
+            let mut ticks = interval(LOOK_EVERY);
             loop {
                 ticks.tick().await;
+                self.look().await;
+            }
+        };
+        let pruning = async {
+            let mut ticks = interval(PRUNE_EVERY);
+            loop {
+                ticks.tick().await;
+                self.prune().await;
+            }
+        };
+        let counting = async {
+            loop {
+                let began = Instant::now();
                 self.count().await;
-                if pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
-                    self.prune().await;
-                    pruned_at = Some(Instant::now());
-                }
+                sleep(LOOK_EVERY.max(began.elapsed() * COUNT_SHARE)).await;
             }
         };
         tokio::select! {
-            () = work => {}
+            () = looking => {}
+            () = pruning => {}
+            () = counting => {}
             _ = stop.wait_for(|is_stopped| *is_stopped) => {}
         }
     }
 
-    /// Counts the messages now.
-    pub async fn count(&self) {
-        let stats = match self.journal.stats().await {
-            Ok(stats) => stats,
+    /// Counts what is open or buried: whether the journal can be used, and what somebody has yet to see to.
+    async fn look(&self) {
+        let backlog = match self.journal.backlog().await {
+            Ok(backlog) => backlog,
             Err(error) => {
                 if self.complaints.is_due(clock::now()) {
                     warn!(%error, "the journal cannot be counted");
@@ -94,19 +108,28 @@ impl Upkeep {
             }
         };
         let before = self.standing().unwrap_or_default();
-        if stats.buried > before.buried {
+        if backlog.buried > before.buried {
             error!(
-                messages = stats.buried,
+                messages = backlog.buried,
                 "buried messages: Clerk sends what this release cannot read; see `rollcall journal list --state buried`"
             );
         }
-        let states =
-            [("pending", stats.pending), ("applied", stats.applied), ("ignored", stats.ignored), ("buried", stats.buried)];
-        for (state, messages) in states {
-            self.messages.get_or_create(&Labels { state }).set(messages);
+        self.note([("pending", backlog.pending), ("buried", backlog.buried)]);
+        self.oldest_open_seconds.set(backlog.oldest_open.unwrap_or_default().as_secs_f64());
+        self.standing.store(Some(Arc::new(backlog)));
+    }
+
+    /// Counts what is settled. A failure is told by the look.
+    async fn count(&self) {
+        if let Ok(stats) = self.journal.stats().await {
+            self.note([("applied", stats.applied), ("ignored", stats.ignored)]);
         }
-        self.oldest_open_seconds.set(stats.oldest_open.unwrap_or_default().as_secs_f64());
-        self.standing.store(Some(Arc::new(stats)));
+    }
+
+    fn note(&self, counted: [(&'static str, u64); 2]) {
+        for (state, rows) in counted {
+            self.rows.get_or_create(&Labels { state }).set(rows);
+        }
     }
 
     async fn prune(&self) {
@@ -125,9 +148,9 @@ impl Upkeep {
     /// Registers everything that is counted here.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "rollcall_journal_messages",
-            "Messages in the journal by state; buried above nothing means that Clerk changed a payload, pending rising that changes are not confirmed",
-            self.messages.clone(),
+            "rollcall_journal_rows",
+            "Rows of the journal by state; buried above nothing means that Clerk changed a payload, pending rising that changes are not confirmed",
+            self.rows.clone(),
         );
         registry.register_with_unit(
             "rollcall_journal_oldest_open",

@@ -10,7 +10,8 @@ use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tracing::info;
 
 use super::Settings;
 use super::counts::Counts;
@@ -19,6 +20,10 @@ use crate::ports::JournalError;
 
 /// The intake waits no longer for a record: the sender gives up after 15 s, and applying needs its time.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a start waits for a Postgres that is starting too.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Between two tries.
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How long a connection to Postgres may take to come back from what was given up.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 /// After a write failed, the journal counts as away for so long.
@@ -111,7 +116,7 @@ impl Database {
         let (url, counts) = (settings.url.expose_secret(), Counts::default());
         let dialect = Dialect::of(url);
         let (pool, writer) = match dialect {
-            Dialect::Postgres => (postgres(url).await?, None),
+            Dialect::Postgres => (postgres(url, if may_create { CONNECT_TIME_MAX } else { ANSWER_TIME_MAX }).await?, None),
             Dialect::Sqlite => {
                 let url = with_mode(url, may_create);
                 // The writer first: it creates the file.
@@ -186,7 +191,16 @@ impl Database {
 
     /// Reads, within the same time.
     pub(super) async fn read<T>(&self, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, JournalError> {
-        timeout(ANSWER_TIME_MAX, work).await.map_err(|_| JournalError::TimedOut)?.map_err(unavailable)
+        self.read_within(ANSWER_TIME_MAX, work).await
+    }
+
+    /// Reads what nobody waits for.
+    pub(super) async fn read_within<T>(
+        &self,
+        time_max: Duration,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, JournalError> {
+        timeout(time_max, work).await.map_err(|_| JournalError::TimedOut)?.map_err(unavailable)
     }
 
     pub(super) async fn id(&self) -> Result<String, OpenError> {
@@ -204,7 +218,7 @@ impl Database {
 
 /// A commit means the disk, whatever is the default there; and a node that stops in the middle of a transaction does not keep
 /// its rows from the others. A connection that went silent is not waited for when it is given back.
-async fn postgres(url: &str) -> Result<AnyPool, OpenError> {
+async fn postgres(url: &str, wait_max: Duration) -> Result<AnyPool, OpenError> {
     let options = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS_MAX).acquire_timeout(ANSWER_TIME_MAX);
     let options = options.after_connect(|connection, _| {
         Box::pin(async move {
@@ -220,7 +234,38 @@ async fn postgres(url: &str) -> Result<AnyPool, OpenError> {
             timeout(RELEASE_TIME_MAX, connection.ping()).await.map_err(|_| silent())?.map(|()| true)
         })
     });
+    wait_for(url, wait_max).await?;
     options.connect(url).await.map_err(OpenError::Unreachable)
+}
+
+/// A start that comes before its database waits a while; a pool would not say what it waited for.
+async fn wait_for(url: &str, wait_max: Duration) -> Result<(), OpenError> {
+    let until = Instant::now() + wait_max;
+    let mut is_told = false;
+    loop {
+        let tried = timeout(until.saturating_duration_since(Instant::now()), AnyConnection::connect(url)).await;
+        match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+            Ok(connection) => return connection.close().await.map_err(OpenError::Unreachable),
+            Err(error) if !is_away(&error) || Instant::now() + CONNECT_AGAIN >= until => {
+                return Err(OpenError::Unreachable(error));
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    info!(error = unavailable(error).to_string(), "Postgres does not answer yet: waiting for it");
+                }
+                sleep(CONNECT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Whether waiting may help: nobody listens, or the server is starting or stopping.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
 }
 
 /// WAL lets others read beside the writer; FULL makes a commit mean the disk.

@@ -2,12 +2,14 @@
 //! may still read the journal itself. A Postgres journal without Redis is one process's too, by a lock in the database.
 //!
 //! A process that is draining still holds its lock; whoever starts waits for it. A lock in Postgres lives as long as its
-//! connection, so that connection belongs to no pool, and is made anew when it breaks.
+//! connection, so that connection belongs to no pool, and is made anew when it breaks. Should another process have taken the
+//! lock by then, this one has to end: neither would hear of the other's changes.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use sqlx::{AnyConnection, AnyPool, Connection, Row};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
@@ -27,15 +29,28 @@ pub(super) enum Lock {
     /// On a file beside the SQLite file.
     File(#[allow(dead_code, reason = "held for its drop")] File),
     /// In Postgres, as long as this task holds its connection.
-    Kept(#[allow(dead_code, reason = "held for its drop")] Keeper),
+    Kept(Keeper),
 }
 
 /// Ends the task that keeps a lock when dropped, and with it the lock.
-pub(super) struct Keeper(AbortHandle);
+pub(super) struct Keeper {
+    task: AbortHandle,
+    is_lost: watch::Receiver<bool>,
+}
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+impl Lock {
+    /// Turns true when another process has taken the lock; none for a lock that cannot be lost.
+    pub(super) fn is_lost(&self) -> Option<watch::Receiver<bool>> {
+        match self {
+            Self::File(_) => None,
+            Self::Kept(keeper) => Some(keeper.is_lost.clone()),
+        }
     }
 }
 
@@ -63,8 +78,9 @@ async fn advisory(database: &Database, mut patience: Patience) -> Result<Lock, O
     loop {
         let locked = try_advisory(database.pool()).await.map_err(OpenError::Unreachable)?;
         if let Some(connection) = locked {
-            let keeping = tokio::spawn(keep(connection, database.pool().clone()));
-            return Ok(Lock::Kept(Keeper(keeping.abort_handle())));
+            let (losing, is_lost) = watch::channel(false);
+            let keeping = tokio::spawn(keep(connection, database.pool().clone(), losing));
+            return Ok(Lock::Kept(Keeper { task: keeping.abort_handle(), is_lost }));
         }
         patience.wait("a lock in Postgres").await?;
     }
@@ -78,8 +94,8 @@ async fn try_advisory(pool: &AnyPool) -> sqlx::Result<Option<AnyConnection>> {
     Ok(Some(connection).filter(|_| is_ours))
 }
 
-/// Notices when the connection breaks, and takes the lock again.
-async fn keep(connection: AnyConnection, pool: AnyPool) {
+/// Notices when the connection breaks, and takes the lock again; ends when another process has it.
+async fn keep(connection: AnyConnection, pool: AnyPool, losing: watch::Sender<bool>) {
     let mut held = Some(connection);
     while !pool.is_closed() {
         sleep(KEEP_EVERY).await;
@@ -91,7 +107,13 @@ async fn keep(connection: AnyConnection, pool: AnyPool) {
             held = None;
         }
         match try_advisory(&pool).await {
-            Ok(None) => error!("another process runs on this journal without Redis: answers may be wrong; stop one of the two"),
+            Ok(None) => {
+                error!(
+                    "another process without Redis has taken this journal: stopping, for neither hears of the other's changes"
+                );
+                losing.send_replace(true);
+                return;
+            }
             Ok(taken) => held = taken,
             // Away; everybody else says so too.
             Err(_) => {}

@@ -120,6 +120,18 @@ impl SqlJournal {
         self.database.counts()
     }
 
+    /// Resolves when another process has taken this journal's lock, which was lost in an outage of the database; else never.
+    pub async fn taken_over(&self) {
+        let is_lost = self.lock.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Lock::is_lost);
+        if let Some(mut is_lost) = is_lost
+            && is_lost.wait_for(|is_lost| *is_lost).await.is_ok()
+        {
+            return;
+        }
+        // No lock that could be lost, or it was given back.
+        std::future::pending().await
+    }
+
     /// Closes the connections; what was accepted is written first. Then others may have the journal.
     pub async fn close(&self) {
         self.database.close().await;

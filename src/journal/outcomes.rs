@@ -80,7 +80,7 @@ pub(super) async fn record(on: &mut AnyConnection, dialect: Dialect, message: &M
 }
 
 /// Takes the rows of several messages in one order, so that two nodes that write the same ones cannot wait for each other.
-async fn take(on: &mut AnyConnection, dialect: Dialect, ids: &str) -> sqlx::Result<()> {
+pub(super) async fn take(on: &mut AnyConnection, dialect: Dialect, ids: &str) -> sqlx::Result<()> {
     if dialect.locks_rows() {
         let sql = dialect.sql("select 1 from webhook_messages where message_id in {ids} order by message_id for update");
         sqlx::query(sql).bind(ids.to_owned()).execute(on).await?;
@@ -217,7 +217,7 @@ pub(super) async fn prune(on: &mut AnyConnection, dialect: Dialect, keep_ms: (i6
             where ((state in ('applied', 'ignored') and last_seen_at_ms < {now} - $1)
                 or (state = 'buried' and last_seen_at_ms < {now} - $2))
                 and (applied_at_ms is null or applied_at_ms < {now} - $1)
-            limit $3)",
+            limit $3 {skip_locked})",
     );
     let done = sqlx::query(sql).bind(keep_ms.0).bind(keep_ms.1).bind(rows_max).execute(on).await?;
     Ok(done.rows_affected())

@@ -13,6 +13,7 @@ use sqlx::{AnyConnection, Row};
 use super::SqlJournal;
 use super::database::{Dialect, unavailable};
 use super::filter::{Cursor, Filter, State, matching};
+use super::outcomes;
 use super::rows::{next, texts};
 use crate::ports::JournalError;
 
@@ -144,6 +145,7 @@ async fn request(on: &mut AnyConnection, dialect: Dialect, replay: &Replay, rows
     let from = hold(on, replay.id).await?;
     let (ids, last) = next(on, &replay.filter, &from, rows_max).await?;
     let Some(last) = last else { return Ok(0) };
+    outcomes::take(on, dialect, &texts(&ids)).await?;
     let opened = open(on, dialect, replay.id, &ids).await?;
     advance(on, replay.id, opened, last).await?;
     // The cursor has moved, which is not the end, even if others opened all of these in between.

@@ -8,8 +8,12 @@ use sqlx::Row;
 
 use super::{SqlJournal, outcomes};
 use crate::ports::{
-    AppliedBy, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which, Window,
+    AppliedBy, Backlog, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which,
+    Window,
 };
+
+/// Every message is looked at; four million take about two seconds.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(30);
 
 impl Journal for SqlJournal {
     fn record<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<Recorded, JournalError>> {
@@ -72,16 +76,35 @@ impl Journal for SqlJournal {
         self.database.write(move |on| async move { outcomes::prune(on, dialect, keep_ms, rows_max).await }.boxed()).boxed()
     }
 
+    fn backlog(&self) -> BoxFuture<'_, Result<Backlog, JournalError>> {
+        async move {
+            self.database.check_writes()?;
+            self.database.read(self.count_backlog()).await
+        }
+        .boxed()
+    }
+
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>> {
         async move {
             self.database.check_writes()?;
-            self.database.read(self.count()).await
+            self.database.read_within(COUNT_TIME_MAX, self.count()).await
         }
         .boxed()
     }
 }
 
 impl SqlJournal {
+    async fn count_backlog(&self) -> sqlx::Result<Backlog> {
+        let sql = self.database.dialect().sql(
+            "select count(*) as pending, {now} - min(opened_at_ms) as open_ms,
+                (select count(*) from webhook_messages where state = 'buried') as buried
+            from webhook_messages where state = 'pending'",
+        );
+        let row = sqlx::query(sql).fetch_one(self.database.pool()).await?;
+        let number = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+        Ok(Backlog { pending: number("pending")?, buried: number("buried")?, oldest_open: age(row.try_get("open_ms")?) })
+    }
+
     async fn count(&self) -> sqlx::Result<JournalStats> {
         let sql = self.database.dialect().sql(
             "select state, count(*) as messages, {now} - min(case when state = 'pending' then opened_at_ms end) as open_ms
@@ -93,8 +116,7 @@ impl SqlJournal {
             match row.try_get::<String, _>("state")?.as_str() {
                 "pending" => {
                     stats.pending = messages;
-                    let open_ms = row.try_get::<Option<i64>, _>("open_ms")?;
-                    stats.oldest_open = open_ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
+                    stats.oldest_open = age(row.try_get("open_ms")?);
                 }
                 "applied" => stats.applied = messages,
                 "ignored" => stats.ignored = messages,
@@ -103,6 +125,10 @@ impl SqlJournal {
         }
         Ok(stats)
     }
+}
+
+fn age(ms: Option<i64>) -> Option<Duration> {
+    ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()))
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -31,7 +31,9 @@ pub trait Journal: Send + Sync {
     fn reaffirm<'a>(&'a self, settled: &'a [Settled]) -> BoxFuture<'a, Result<(), JournalError>>;
     /// Deletes settled messages that were last seen and applied longer ago than this, at most `rows_max`; how many.
     fn prune(&self, keep: Retention, rows_max: u32) -> BoxFuture<'_, Result<u64, JournalError>>;
-    /// How many messages there are in each state, and how old the oldest open one is. Fails while nothing can be written.
+    /// What is open or buried; the cost does not grow with what is settled. Fails while nothing can be written.
+    fn backlog(&self) -> BoxFuture<'_, Result<Backlog, JournalError>>;
+    /// How many messages there are in each state, by looking at all of them. Fails while nothing can be written.
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>>;
 }
 
@@ -152,6 +154,17 @@ pub struct Retention {
     pub settled: Duration,
     /// Buried ones.
     pub buried: Duration,
+}
+
+/// What somebody has yet to see to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Open.
+    pub pending: u64,
+    /// Unreadable: somebody should look.
+    pub buried: u64,
+    /// How long the oldest open message has been open.
+    pub oldest_open: Option<Duration>,
 }
 
 /// How the journal stands.

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 mod journal;
 
 pub use journal::{
-    AppliedBy, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which, Window,
+    AppliedBy, Backlog, Claimed, Deferred, Journal, JournalError, JournalStats, Message, Recorded, Retention, Settled, Which,
+    Window,
 };
 
 use crate::domain::{Change, List, Membership, Moment, UserId};

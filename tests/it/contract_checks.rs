@@ -195,6 +195,27 @@ async fn i7_a_batch_whose_time_is_up_answers_in_grace() {
     .await;
 }
 
+/// A rename sets every local entry one step back, which is no reason to know less at the end of a batch than at its start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_an_organization_takes_nothing_from_a_batch() {
+    run_on_both_at_once(Setup::default, async |world: &mut World| {
+        world.check("user_ada", "harbour-works").await?.is_member();
+        hang_for(world, "user_mei");
+        let checks = json!([check("user_ada", "harbour-works"), check("user_mei", "org_quiet_room")]);
+        let rename = async {
+            until("the batch to have begun", async || (world.clerk.calls().of_user("user_mei") > 0).then_some(())).await;
+            let renamed = world.change(|clerk| clerk.rename("harbour-works", Some("Harbour"), None));
+            world.deliver(&renamed).await;
+        };
+        let (answer, ()) = tokio::join!(world.batch(checks), rename);
+        let answer = answer?;
+        assert_eq!(answer.results(), ["true member", "null unavailable"]);
+        assert_eq!(answer.json()["results"][0]["membership"]["organizationName"], "Harbour");
+        Ok(())
+    })
+    .await;
+}
+
 /// What the shared tier said at the beginning of a long batch is no answer at its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_batch_decides_at_its_end() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use rollcall::app;
+use rollcall::config::Config;
 use rollcall::journal::{Settings, Sharing, SqlJournal};
 use rollcall::ports::{Journal, JournalError};
 use serde_json::json;
@@ -85,6 +86,24 @@ async fn the_lock_in_postgres_outlives_a_restart_of_postgres() {
     second.await.expect("no panic").expect("it opens").close().await;
 }
 
+/// Who has no Redis hears of nobody else's changes: it must not go on saying "yes" beside another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_journal_was_taken_by_another_ends() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        let postgres = Postgres::start();
+        let config = Config { database_url: postgres.url().into(), ..world.config().clone() };
+        let app = app::build(config, Handle::current()).await?;
+        let address = app.address();
+        let serving = tokio::spawn(app.run_until(std::future::pending()));
+        AnyLook::connect(&postgres).await.take_over().await;
+        let ended = timeout(Duration::from_secs(10), serving).await.expect("it ends")?;
+        assert!(ended.expect_err("not as if it were told to").to_string().contains("another process"));
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it still listens");
+        Ok(())
+    })
+    .await;
+}
+
 /// A look into Postgres, past the journal.
 struct AnyLook(sqlx::AnyPool);
 
@@ -92,6 +111,18 @@ impl AnyLook {
     async fn connect(postgres: &Postgres) -> Self {
         sqlx::any::install_default_drivers();
         Self(sqlx::AnyPool::connect(&postgres.url()).await.expect("it answers"))
+    }
+
+    /// Breaks the connection that holds the lock, and takes the lock.
+    async fn take_over(&self) {
+        use sqlx::Row;
+        let mut connection = self.0.acquire().await.expect("it answers").detach();
+        let ending = "select objid::bigint | (classid::bigint << 32) as lock, pg_terminate_backend(pid) from pg_locks
+            where locktype = 'advisory' and granted";
+        let lock: i64 = sqlx::query(ending).fetch_one(&mut connection).await.expect("it answers").get("lock");
+        sqlx::query("select pg_advisory_lock($1)").bind(lock).execute(&mut connection).await.expect("it is free");
+        // For the rest of the test.
+        std::mem::forget(connection);
     }
 
     /// How many advisory locks are held.
