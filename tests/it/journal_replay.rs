@@ -116,6 +116,41 @@ async fn no_more_than_the_rate_is_asked_for() {
     assert_eq!((&summary["replayed"], changes(&rollcall)), (&101.into(), before + 101));
 }
 
+/// One picture of the bar: how far it is, of how many, how many a second, and how long it takes yet.
+fn picture(text: &str) -> Option<(u64, u64, f64, &str)> {
+    let told: Vec<&str> = text.split_whitespace().collect();
+    let [.., position, rate, left, "left"] = told[..] else { return None };
+    let (position, total) = position.split_once('/')?;
+    let rate = rate.strip_suffix("/s")?.replace(',', "");
+    Some((position.parse().ok()?, total.parse().ok()?, rate.parse().ok()?, left))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_shown_how_far_a_replay_is_and_a_pipe_is_not() {
+    let operator = Operator::new();
+    operator.apply(&messages(200)).await;
+    let _rollcall = serve(&operator).await;
+    let words = ["replay", "--from-journal", "--rate", "100"];
+    let shown = tokio::task::block_in_place(|| operator.shell.run_on_a_terminal(&words)).ends_with(0).out();
+    let pictures: Vec<_> = shown.split(['\r', '\n', '\x1b']).filter_map(picture).collect();
+    assert!(pictures.len() > 3 && pictures.iter().all(|(_, total, ..)| *total == 200), "{shown:?}");
+    let positions: Vec<_> = pictures.iter().map(|(position, ..)| *position).collect();
+    assert!(positions.is_sorted() && positions.iter().any(|position| (1..200).contains(position)), "{positions:?}");
+    // Two seconds for all of them: so it is told once it is under way.
+    let is_seconds = |left: &str| left.strip_suffix('s').is_some_and(|left| left.parse::<u64>().is_ok());
+    let is_likely = |(position, _, rate, left): &(u64, u64, f64, &str)| {
+        (50..200).contains(position) && (10.0..1_000.0).contains(rate) && is_seconds(left)
+    };
+    assert!(pictures.iter().any(is_likely), "{pictures:?}");
+    assert!(shown.trim_end().lines().last().is_some_and(|line| line.contains("200 messages replayed in ")), "{shown:?}");
+
+    let ran = operator.run(&["replay", "--from-journal"]).ends_with(0);
+    assert_eq!((ran.err().as_str(), ran.out().lines().count()), ("", 1));
+    let quiet = [&words[..2], &["--json"]].concat();
+    let quiet = tokio::task::block_in_place(|| operator.shell.run_on_a_terminal(&quiet)).ends_with(0);
+    assert_eq!(quiet.json()["replayed"], 200, "nothing but JSON where JSON is asked for");
+}
+
 /// How many messages the latest replay has asked for.
 async fn requested(operator: &Operator) -> Option<i64> {
     let mut connection = SqliteConnection::connect(&operator.url()).await.expect("the file is there");
