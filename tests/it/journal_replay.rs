@@ -86,8 +86,8 @@ async fn only_what_is_chosen_is_replayed_and_what_is_open_is_left_to_the_worker(
     let rollcall = serve(&operator).await;
     let before = changes(&rollcall);
     operator.receive(&[ended(12, "user_ada")]).await;
-    let deferred = Deferred { id: id(12), retry_in: std::time::Duration::from_secs(3_600), reason: "away".to_owned() };
-    operator.at(async |journal| journal.defer(&[deferred]).await).await;
+    let deferred = Deferred { id: id(12), retry_in: std::time::Duration::from_secs(3_600) };
+    operator.at(async |journal| journal.defer(&[deferred], "away").await).await;
 
     let words =
         ["replay", "--from-journal", "--user", "user_ada", "--type", "organizationMembership.*", "--since", "1h", "--json"];

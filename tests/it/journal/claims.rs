@@ -80,12 +80,13 @@ async fn nodes_that_write_the_same_messages_in_different_orders_do_not_block_eac
     let nodes = [open(&postgres).await, open(&postgres).await];
     record(&nodes[0], 300).await;
     let message = |number: usize| open_message(&format!("msg_{number:04}"), None).id;
-    let deferred = |number: usize| Deferred { id: message(number), retry_in: Duration::ZERO, reason: "why".to_owned() };
+    let deferred = |number: usize| Deferred { id: message(number), retry_in: Duration::ZERO };
     let forth: Vec<_> = (0..300).map(deferred).collect();
     let back: Vec<_> = (0..300).rev().map(deferred).collect();
     let settled: Vec<_> = (0..300).map(|number| Settled { id: message(number * 7 % 300), buried_because: None }).collect();
     for round in 0..5 {
-        let (forth, back, due) = tokio::join!(nodes[0].defer(&forth), nodes[1].defer(&back), nodes[0].make_all_due());
+        let (forth, back, due) =
+            tokio::join!(nodes[0].defer(&forth, "why"), nodes[1].defer(&back, "why"), nodes[0].make_all_due());
         assert!(forth.is_ok() && back.is_ok() && due.is_ok(), "{round}: {forth:?} {back:?} {due:?}");
     }
     let (first, second, due) =
