@@ -28,6 +28,7 @@ use crate::ingest::{Applier, Intake, Repair, Sweep, Upkeep, Worker};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::memory::MemoryStream;
 use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
+use crate::protocol::facts::DEAD_FOR;
 use crate::redis::{self, Redis};
 use crate::webhook::Secrets;
 
@@ -38,7 +39,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 const BACKGROUND_STOP_MAX: Duration = Duration::from_secs(1);
 /// Unreadable messages are kept for whoever mends the reader.
 const BURIED_KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
-/// Beyond TTL and grace, for reads under way and clocks.
+/// For reads under way and clocks.
 const REPAIR_MARGIN: Duration = Duration::from_secs(60);
 
 /// A service that is listening and not yet running.
@@ -113,7 +114,10 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     }
     let left = Arc::new(Notify::new());
     let intake = Arc::new(Intake::new(secrets, journal.clone(), applier.clone(), config.journal_keep, left.clone()));
-    let keep = Retention { settled: config.journal_retention, buried: BURIED_KEPT.max(config.journal_retention) };
+    // What a change outranks: readings that are still answered, and for a while those of an origin that lags behind it.
+    let outranking = DEAD_FOR.max(config.bounds.ttl + config.bounds.grace) + REPAIR_MARGIN;
+    let settled = config.journal_retention.max(outranking);
+    let keep = Retention { settled, buried: BURIED_KEPT.max(settled) };
     let upkeep = Arc::new(Upkeep::new(journal.clone(), keep));
     cache.register(&mut registry);
     intake.register(&mut registry);
@@ -121,7 +125,7 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     let sweep = Sweep::new(cache.clone(), applier.clone(), clerk.clone(), config.sweep);
     sweep.register(&mut registry);
 
-    let repair = Repair::new(journal.clone(), applier.clone(), config.bounds.ttl + config.bounds.grace + REPAIR_MARGIN);
+    let repair = Repair::new(journal.clone(), applier.clone(), outranking);
     let worker = Worker::new(journal.clone(), applier.clone(), left);
     let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
     background.tasks.push(io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone())));
@@ -136,6 +140,8 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
         background.tasks.push(io.spawn(repair.run(redis.history(), background.stop.subscribe())));
         redis.spawn_tail(Arc::new(cache.clone()), journal.id());
     }
+    let remembering = intake.clone();
+    background.tasks.push(io.spawn(async move { remembering.remember_last_seen().await }));
     background.tasks.push(io.spawn(worker.run(background.stop.subscribe())));
     background.tasks.push(io.spawn(upkeep.clone().run(background.stop.subscribe())));
 

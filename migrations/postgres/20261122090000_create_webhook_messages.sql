@@ -45,6 +45,8 @@ comment on column webhook_messages.payload is 'JSON: the change it makes true, a
 
 create index webhook_messages_open on webhook_messages (next_attempt_at_ms, opened_at_ms) where state = 'pending';
 comment on index webhook_messages_open is 'what is to be done, soonest first';
+create index webhook_messages_open_ids on webhook_messages (message_id) where state = 'pending';
+comment on index webhook_messages_open_ids is 'the same by id, to walk through';
 create index webhook_messages_applied on webhook_messages (applied_at_ms) where applied_at_ms is not null;
 comment on index webhook_messages_applied is 'what a lost history is put back from';
 create index webhook_messages_state on webhook_messages (state, last_seen_at_ms);

@@ -46,6 +46,8 @@ create table webhook_messages (
 
 -- what is to be done, soonest first
 create index webhook_messages_open on webhook_messages (next_attempt_at_ms, opened_at_ms) where state = 'pending';
+-- the same by id, to walk through
+create index webhook_messages_open_ids on webhook_messages (message_id) where state = 'pending';
 -- what a lost history is put back from
 create index webhook_messages_applied on webhook_messages (applied_at_ms) where applied_at_ms is not null;
 -- counts by state, and what is to be pruned

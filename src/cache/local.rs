@@ -160,8 +160,6 @@ impl Local {
             return false;
         }
         let node = self.next_node.fetch_add(1, Ordering::Relaxed);
-        // Added before the entry is there to be removed: a removal at the same time would else make less than nothing of the
-        // sum of a tier that holds little, and the bound would push that little out.
         match self.map.entry(user.clone()) {
             Slot::Occupied(mut slot) => {
                 if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
@@ -179,6 +177,8 @@ impl Local {
                 entry.denied_bytes = AtomicU64::new(denials.bytes() as u64);
                 entry.denials = Mutex::new(denials);
                 entry.hits = old.hits.copied();
+                // Before the entry is there to be removed: a removal at the same time would else make less than nothing of the
+                // sum of a tier that holds little, and the bound would push that little out.
                 self.bytes.fetch_add(entry.bytes(user), Ordering::Relaxed);
                 slot.insert((node, Arc::new(entry)));
                 self.bytes.fetch_sub(old_bytes, Ordering::Relaxed);
@@ -188,6 +188,8 @@ impl Local {
                     self.refused.inc();
                     return false;
                 }
+                // Before the entry is there to be removed: a removal at the same time would else make less than nothing of the
+                // sum of a tier that holds little, and the bound would push that little out.
                 self.bytes.fetch_add(entry.bytes(user), Ordering::Relaxed);
                 slot.insert((node, Arc::new(entry)));
             }

@@ -4,7 +4,6 @@
 //! Upholds I12: 4 s for the whole read, waits included. A read that is dropped at any await leaves the queue of the budget;
 //! the breaker holds nothing of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,8 +67,8 @@ pub struct Clerk {
     /// Held for a few instructions, never over an await.
     breaker: Mutex<Breaker>,
     pub(super) counts: Counts,
-    /// Microseconds of the last complaint about the key; zero for never.
-    complained_at: AtomicU64,
+    /// Of the key.
+    complaints: clock::Pace,
 }
 
 impl Clerk {
@@ -103,7 +102,7 @@ impl Clerk {
             budget: Budget::new(settings.rate),
             breaker: Mutex::default(),
             counts: Counts::default(),
-            complained_at: AtomicU64::new(0),
+            complaints: clock::Pace::new(COMPLAINT_EVERY),
         })
     }
 
@@ -196,7 +195,7 @@ impl Clerk {
                 }
                 self.budget.slow_down(*retry_after);
             }
-            ExchangeError::Unauthorized | ExchangeError::Refused { .. } if self.may_complain() => {
+            ExchangeError::Unauthorized | ExchangeError::Refused { .. } if self.complaints.is_due(clock::now()) => {
                 tracing::error!(%error, "the origin refuses our requests: look at the secret key and the instance");
             }
             _ => {}
@@ -208,13 +207,6 @@ impl Clerk {
             self.counts.breaker_opened.inc();
             tracing::warn!("the origin fails; one request a second until it answers");
         }
-    }
-
-    fn may_complain(&self) -> bool {
-        let now = clock::now().as_micros();
-        let last = self.complained_at.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last) >= COMPLAINT_EVERY.as_micros() as u64;
-        is_due && self.complained_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {

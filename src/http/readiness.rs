@@ -29,7 +29,8 @@ impl Readiness {
     }
 
     pub(super) fn stream(&self) -> bool {
-        self.stream.standing().is_continuous
+        let standing = self.stream.standing();
+        standing.is_continuous && !standing.has_stranger
     }
 
     pub(super) fn origin(&self) -> bool {
@@ -50,7 +51,12 @@ impl Readiness {
         };
         json!({
             "shared": { "status": shared },
-            "stream": { "lagMs": cache.lag().as_millis() as u64, "isContinuous": stream.is_continuous, "breaks": stream.breaks },
+            "stream": {
+                "lagMs": cache.lag().as_millis() as u64,
+                "isContinuous": stream.is_continuous,
+                "breaks": stream.breaks,
+                "hasOtherJournal": stream.has_stranger,
+            },
             "origin": {
                 "breaker": if origin.is_breaker_open { "open" } else { "closed" },
                 "budgetFactor": origin.budget_factor,

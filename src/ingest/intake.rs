@@ -104,6 +104,20 @@ impl Intake {
         }
     }
 
+    /// When the last message came, before this process started: whoever waits for silence must not begin anew with each start.
+    pub async fn remember_last_seen(&self) {
+        match self.journal.last_seen_ms().await {
+            Ok(Some(ms)) => self.note_verified(ms),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "when the last message came is not known"),
+        }
+    }
+
+    fn note_verified(&self, ms: i64) {
+        let latest = self.last_verified_ms.fetch_max(ms, Ordering::Relaxed).max(ms);
+        self.last_verified_seconds.set(latest.unsigned_abs() / 1_000);
+    }
+
     /// A place among the deliveries under way, if there is one.
     pub fn admit(&self) -> Option<Place> {
         let place = self.places.clone().try_acquire_owned().ok().map(Place);
@@ -145,8 +159,7 @@ impl Intake {
         let began = clock::now();
         let verified = self.secrets.load().verify(headers, body, clock::wall());
         let delivery = verified.map_err(|error| TakeError::Refused(self.refuse(error)))?;
-        self.last_verified_ms.store(clock::wall().as_millis() as i64, Ordering::Relaxed);
-        self.last_verified_seconds.set(clock::wall().as_secs());
+        self.note_verified(clock::wall().as_millis() as i64);
         let result = self.take_verified(&delivery).await;
         self.seconds.observe(clock::now().since(began).as_secs_f64());
         result
@@ -184,7 +197,14 @@ impl Intake {
                     }
                 }
             }
-            (_, None) => {
+            (Recorded::Open { .. }, None) => {
+                // A later release saw a change in it, which nobody here can confirm.
+                self.count("unconfirmed");
+                let what = "a change that this release cannot read".to_owned();
+                warn!(message.id = %id, event.r#type = event_type, "message is open, and this release sees no change in it");
+                return Err(TakeError::Unconfirmed(ApplyError(SharedError::Unavailable { what })));
+            }
+            (Recorded::Settled { .. }, None) => {
                 self.count("ignored");
                 info!(message.id = %id, event.r#type = event_type, "message ignored: it changes no answer");
             }
@@ -227,8 +247,8 @@ impl Intake {
     }
 
     async fn leave_to_worker(&self, id: &MessageId, error: &ApplyError) {
-        let deferred = Deferred { id: id.clone(), retry_in: retry_in(1, 0), reason: error.0.to_string() };
-        if let Err(error) = self.journal.defer(&[deferred]).await {
+        let deferred = [Deferred { id: id.clone(), retry_in: retry_in(1, 0) }];
+        if let Err(error) = self.journal.defer(&deferred, &error.0.to_string()).await {
             // It becomes due by itself when the lease of this try ends.
             warn!(message.id = %id, error = %error, "message not handed to the worker");
         }

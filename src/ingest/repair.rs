@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::apply::Applier;
 use super::payload::{self, Todo};
 use super::worker::settled;
+use crate::clock;
 use crate::domain::Change;
 use crate::ports::{Claimed, Doubt, History, Journal, JournalError, SharedError, Which};
 
@@ -24,6 +25,8 @@ const BATCH_MAX: u32 = 500;
 const LEASE: Duration = Duration::from_secs(9);
 /// How soon it is tried again, after a failure or while another node holds the right.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long the right is left to others by who could not make use of it: they ask more often than that.
+const GIVE_WAY: Duration = Duration::from_secs(2);
 
 /// The repair.
 pub struct Repair {
@@ -31,6 +34,7 @@ pub struct Repair {
     applier: Arc<Applier>,
     /// What was applied longer ago cannot outrank a reading that is still answered.
     age: Duration,
+    complaints: clock::Pace,
 }
 
 /// Why a repair did not come to its end; it is begun anew.
@@ -40,6 +44,8 @@ enum RepairError {
     Journal(#[from] JournalError),
     #[error("a change is not confirmed")]
     Shared(#[from] SharedError),
+    #[error("{messages} messages hold changes that only a later release can read")]
+    Unreadable { messages: usize },
 }
 
 /// How a try ended.
@@ -52,9 +58,9 @@ enum Tried {
 }
 
 impl Repair {
-    /// Connects it. `age`: TTL, grace and a minute.
+    /// Connects it. `age`: how old a message may be that still outranks a reading.
     pub fn new(journal: Arc<dyn Journal>, applier: Arc<Applier>, age: Duration) -> Self {
-        Self { journal, applier, age }
+        Self { journal, applier, age, complaints: clock::Pace::new(Duration::from_secs(10)) }
     }
 
     /// Repairs whenever the history is in doubt, until told to stop.
@@ -91,7 +97,13 @@ impl Repair {
         match self.try_to_repair(history, doubt).await {
             Ok(tried) => tried,
             Err(error) => {
-                warn!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "the history is put back later");
+                if self.complaints.is_due(clock::now()) {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    warn!(%error, cause, "the history is put back later");
+                }
+                // Another node may reach what this one does not, or be of a later release.
+                history.let_go().await;
+                sleep(GIVE_WAY).await;
                 Tried::NotOurs
             }
         }
@@ -136,8 +148,12 @@ impl Repair {
     }
 
     async fn apply_again(&self, claimed: Vec<Claimed>) -> Result<usize, RepairError> {
+        let messages = claimed.len();
         let todo: Vec<(Todo, Claimed)> =
             claimed.into_iter().filter_map(|claimed| Some((payload::read(claimed.payload.as_deref())?, claimed))).collect();
+        if todo.len() < messages {
+            return Err(RepairError::Unreadable { messages: messages - todo.len() });
+        }
         let changes: Vec<Change> = todo.iter().map(|(todo, _)| todo.change.clone()).collect();
         self.applier.apply_all(&changes).await.map_err(|error| error.0)?;
         let done: Vec<_> = todo.iter().map(|(todo, claimed)| settled(todo, claimed)).collect();

@@ -16,6 +16,7 @@
 //! It spends only what nobody else wants: at the refresh's priority, a tenth of the node's share of the origin's budget at
 //! most, and nothing while anybody waits or the origin is in trouble. What cannot be found out is nothing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +29,15 @@ use tracing::warn;
 use super::apply::Applier;
 use crate::cache::{Cache, Difference, Reread, Settled};
 use crate::clock;
-use crate::domain::{Change, UserId};
+use crate::domain::{Change, Moment, UserId};
 use crate::ports::Origin;
 
 /// One request in so many of the node's budget, at most.
 const BUDGET_SHARE: u32 = 10;
+/// Second readings of a difference before it is given up.
+const TRIES_MAX: u32 = 3;
+/// Differences that wait for another try.
+const UNSETTLED_MAX: usize = 16;
 
 /// How fast it goes.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +86,14 @@ struct Counts {
     steps: Family<Labels, Counter>,
     unannounced: Counter,
     explained: Counter,
+    given_up: Counter,
+}
+
+/// A difference, and how often its second reading failed.
+struct Unsettled {
+    difference: Difference,
+    tries: u32,
+    due_at: Moment,
 }
 
 /// The sweep of one node.
@@ -89,8 +102,8 @@ pub struct Sweep {
     applier: Arc<Applier>,
     origin: Arc<dyn Origin>,
     pace: SweepPace,
-    /// A difference whose second reading failed.
-    unsettled: Option<Difference>,
+    /// Differences whose second reading failed, in the order in which they are due again.
+    unsettled: VecDeque<Unsettled>,
     /// A user to be evicted; it holds on this node already if Redis was away.
     owed: Option<UserId>,
     counts: Counts,
@@ -102,7 +115,7 @@ impl Sweep {
     /// Connects it.
     pub fn new(cache: Cache, applier: Arc<Applier>, origin: Arc<dyn Origin>, pace: SweepPace) -> Self {
         let complaints = clock::Pace::new(Duration::from_secs(1));
-        Self { cache, applier, origin, pace, unsettled: None, owed: None, counts: Counts::default(), complaints }
+        Self { cache, applier, origin, pace, unsettled: VecDeque::new(), owed: None, counts: Counts::default(), complaints }
     }
 
     /// Registers everything that is counted here.
@@ -117,6 +130,11 @@ impl Sweep {
             "rollcall_differences_explained",
             "Differences that a webhook explained after all, or that Clerk did not confirm; rising means that one of them lags",
             counts.explained.clone(),
+        );
+        registry.register(
+            "rollcall_differences_given_up",
+            "Differences that could not be read a second time; rising means that Clerk fails for some users",
+            counts.given_up.clone(),
         );
         registry.register(
             "rollcall_sweep_steps",
@@ -144,7 +162,7 @@ impl Sweep {
             Some(user) => self.evict(user).await,
             None if self.must_yield() => Step::Yielded,
             None => match self.due() {
-                Some(difference) => self.settle(difference).await,
+                Some(due) => self.settle(due).await,
                 None => self.compare_next().await,
             },
         };
@@ -160,18 +178,23 @@ impl Sweep {
     }
 
     /// The next difference whose time has come and that no message has explained.
-    fn due(&mut self) -> Option<Difference> {
-        let found_until = clock::now() - self.pace.settle_after;
-        while let Some(difference) = self.unsettled.take().or_else(|| self.cache.take_difference(found_until)) {
-            if !self.cache.is_explained(&difference) {
-                return Some(difference);
+    fn due(&mut self) -> Option<Unsettled> {
+        let now = clock::now();
+        let next = |cache: &Cache| {
+            let difference = cache.take_difference(now - self.pace.settle_after)?;
+            Some(Unsettled { difference, tries: 0, due_at: now })
+        };
+        while let Some(due) = self.unsettled.pop_front_if(|first| first.due_at <= now).or_else(|| next(&self.cache)) {
+            if !self.cache.is_explained(&due.difference) {
+                return Some(due);
             }
             self.counts.explained.inc();
         }
         None
     }
 
-    async fn settle(&mut self, difference: Difference) -> Step {
+    async fn settle(&mut self, due: Unsettled) -> Step {
+        let Unsettled { difference, tries, .. } = due;
         match self.cache.settle(&difference).await {
             Settled::Unannounced => {
                 self.counts.unannounced.inc();
@@ -185,7 +208,12 @@ impl Sweep {
                 Step::Settled
             }
             Settled::Unknown => {
-                self.unsettled = Some(difference);
+                let due_at = clock::now() + self.pace.settle_after;
+                // One user that cannot be read keeps nobody else waiting; the truth is read again within the TTL anyway.
+                match tries + 1 < TRIES_MAX && self.unsettled.len() < UNSETTLED_MAX {
+                    true => self.unsettled.push_back(Unsettled { difference, tries: tries + 1, due_at }),
+                    false => _ = self.counts.given_up.inc(),
+                }
                 Step::Failed
             }
         }

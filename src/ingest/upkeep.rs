@@ -2,7 +2,7 @@
 //! It writes no outcome and never touches what is open.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -40,6 +40,8 @@ pub struct Upkeep {
     keep: Retention,
     /// None: it could not be asked the last time.
     standing: ArcSwapOption<Backlog>,
+    /// Buried messages when last counted, so that each is told of once.
+    buried: AtomicU64,
     rows: Family<Labels, Gauge<u64, AtomicU64>>,
     oldest_open_seconds: Gauge<f64, AtomicU64>,
     pruned: Counter,
@@ -53,6 +55,7 @@ impl Upkeep {
             journal,
             keep,
             standing: ArcSwapOption::from_pointee(Backlog::default()),
+            buried: AtomicU64::new(0),
             rows: Family::default(),
             oldest_open_seconds: Gauge::default(),
             pruned: Counter::default(),
@@ -107,8 +110,7 @@ impl Upkeep {
                 return self.standing.store(None);
             }
         };
-        let before = self.standing().unwrap_or_default();
-        if backlog.buried > before.buried {
+        if backlog.buried > self.buried.swap(backlog.buried, Ordering::Relaxed) {
             error!(
                 messages = backlog.buried,
                 "buried messages: Clerk sends what this release cannot read; see `rollcall journal list --state buried`"

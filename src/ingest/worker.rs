@@ -78,6 +78,7 @@ impl Worker {
                         is_deferred = false;
                         tokio::select! {
                             () = self.left.notified() => sleep(FIRST_DELAY).await,
+                            () = self.applier.recovered() => self.make_all_due().await,
                             () = sleep(LOOK_AGAIN) => {}
                         }
                     }
@@ -119,6 +120,7 @@ impl Worker {
     /// Claims what is due, or one message as a probe, and applies it.
     pub async fn step(&self, is_probe: bool) -> Result<Step, JournalError> {
         let (which, rows_max) = if is_probe { (Which::Probe, 1) } else { (Which::Due, BATCH_MAX) };
+        let running_for = clock::now().since(self.started_at);
         let claimed = self.journal.claim(which, rows_max, LEASE).await?;
         if claimed.is_empty() {
             return Ok(Step::Idle);
@@ -129,26 +131,30 @@ impl Worker {
             .partition(|(todo, _)| todo.is_some());
         self.leave_to_others(unreadable.into_iter().map(|(_, claimed)| claimed).collect()).await?;
         let todo: Vec<(Todo, Claimed)> = readable.into_iter().filter_map(|(todo, claimed)| Some((todo?, claimed))).collect();
-        self.apply(&todo).await
+        if todo.is_empty() {
+            // A probe of what nobody here can read has found nothing out.
+            return Ok(if is_probe { Step::Deferred } else { Step::Idle });
+        }
+        self.apply(&todo, running_for).await
     }
 
-    async fn apply(&self, claimed: &[(Todo, Claimed)]) -> Result<Step, JournalError> {
-        if claimed.is_empty() {
-            return Ok(Step::Idle);
-        }
+    async fn apply(&self, claimed: &[(Todo, Claimed)], running_for: Duration) -> Result<Step, JournalError> {
         let changes: Vec<Change> = claimed.iter().map(|(todo, _)| todo.change.clone()).collect();
         if let Err(error) = self.applier.apply_all(&changes).await {
             if self.complaints.is_due(clock::now()) {
                 warn!(messages = claimed.len(), error = %error.0, "open messages cannot be applied: tried again once a second");
             }
-            let deferred: Vec<Deferred> = claimed.iter().map(|(_, claimed)| deferred(claimed, error.0.to_string())).collect();
-            self.journal.defer(&deferred).await?;
+            let deferred: Vec<Deferred> = claimed.iter().map(|(_, claimed)| deferred(claimed)).collect();
+            if let Err(error) = self.journal.defer(&deferred, &error.0.to_string()).await {
+                // They become due by themselves when the lease ends.
+                self.complain(&error);
+            }
             return Ok(Step::Deferred);
         }
         for by in [AppliedBy::Worker, AppliedBy::Boot, AppliedBy::Replay] {
             let settled: Vec<Settled> = claimed
                 .iter()
-                .filter(|(_, claimed)| self.by(claimed) == by)
+                .filter(|(_, claimed)| applied_by(claimed, running_for) == by)
                 .map(|(todo, claimed)| settled(todo, claimed))
                 .collect();
             if !settled.is_empty() {
@@ -158,22 +164,14 @@ impl Worker {
         Ok(Step::Applied(claimed.len()))
     }
 
-    fn by(&self, claimed: &Claimed) -> AppliedBy {
-        match (claimed.is_replayed, claimed.open_for > clock::now().since(self.started_at)) {
-            (true, _) => AppliedBy::Replay,
-            (false, true) => AppliedBy::Boot,
-            (false, false) => AppliedBy::Worker,
-        }
-    }
-
     async fn leave_to_others(&self, claimed: Vec<Claimed>) -> Result<(), JournalError> {
         if claimed.is_empty() {
             return Ok(());
         }
         warn!(messages = claimed.len(), "messages hold changes that this release cannot read: left to a later one");
-        let reason = "a change that this release cannot read";
-        let left = |claimed: &Claimed| Deferred { retry_in: LEFT_TO_OTHERS, ..deferred(claimed, reason.to_owned()) };
-        self.journal.defer(&claimed.iter().map(left).collect::<Vec<_>>()).await
+        let left = |claimed: &Claimed| Deferred { retry_in: LEFT_TO_OTHERS, ..deferred(claimed) };
+        let left: Vec<Deferred> = claimed.iter().map(left).collect();
+        self.journal.defer(&left, "a change that this release cannot read").await
     }
 
     async fn make_all_due(&self) {
@@ -195,8 +193,17 @@ pub(super) fn settled(todo: &Todo, claimed: &Claimed) -> Settled {
     Settled { id: claimed.id.clone(), buried_because: todo.unreadable.clone() }
 }
 
-fn deferred(claimed: &Claimed, reason: String) -> Deferred {
-    Deferred { id: claimed.id.clone(), retry_in: retry_in(claimed.attempts, spread(&claimed.id)), reason }
+fn deferred(claimed: &Claimed) -> Deferred {
+    Deferred { id: claimed.id.clone(), retry_in: retry_in(claimed.attempts, spread(&claimed.id)) }
+}
+
+/// `running_for`: how long this process had been running when it was claimed.
+fn applied_by(claimed: &Claimed, running_for: Duration) -> AppliedBy {
+    match (claimed.is_replayed, claimed.open_for > running_for) {
+        (true, _) => AppliedBy::Replay,
+        (false, true) => AppliedBy::Boot,
+        (false, false) => AppliedBy::Worker,
+    }
 }
 
 /// A number of its own for every message.

@@ -83,19 +83,26 @@ impl Dialect {
     }
 
     /// A statement in this dialect: `{now}` is the database's time in milliseconds, `{ids}` the texts in the JSON array `$1`,
-    /// `{for_update}` takes rows, `{skip_locked}` those that nobody else has. Values only ever come as parameters.
+    /// `{delays}` the rows (id, delay_ms) of the JSON object `$1`, `{for_update}` takes rows, `{skip_locked}` those that nobody
+    /// else has. Values only ever come as parameters.
     pub(super) fn sql(self, text: &'static str) -> AssertSqlSafe<String> {
-        let (now, ids, for_update, skip_locked) = match self {
-            Self::Sqlite => ("cast(unixepoch('subsec') * 1000 as integer)", "(select value from json_each($1))", "", ""),
-            Self::Postgres => (
-                "cast(extract(epoch from statement_timestamp()) * 1000 as bigint)",
-                "(select json_array_elements_text(cast($1 as json)))",
-                "for update",
-                "for update skip locked",
-            ),
+        let words = match self {
+            Self::Sqlite => [
+                ("{now}", "cast(unixepoch('subsec') * 1000 as integer)"),
+                ("{ids}", "(select value from json_each($1))"),
+                ("{delays}", "(select key as id, value as delay_ms from json_each($1))"),
+                ("{for_update}", ""),
+                ("{skip_locked}", ""),
+            ],
+            Self::Postgres => [
+                ("{now}", "cast(extract(epoch from statement_timestamp()) * 1000 as bigint)"),
+                ("{ids}", "(select json_array_elements_text(cast($1 as json)))"),
+                ("{delays}", "(select key as id, cast(value as bigint) as delay_ms from json_each_text(cast($1 as json)))"),
+                ("{for_update}", "for update"),
+                ("{skip_locked}", "for update skip locked"),
+            ],
         };
-        let text = text.replace("{now}", now).replace("{ids}", ids);
-        AssertSqlSafe(text.replace("{for_update}", for_update).replace("{skip_locked}", skip_locked))
+        AssertSqlSafe(words.into_iter().fold(text.to_owned(), |text, (word, sql)| text.replace(word, sql)))
     }
 }
 
@@ -268,13 +275,16 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// WAL lets others read beside the writer; FULL makes a commit mean the disk.
+/// WAL lets others read beside the writer; FULL makes a commit mean the disk. What is sorted stays in memory: a container's
+/// root may be read-only.
 async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, OpenError> {
     let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ANSWER_TIME_MAX);
     let options = options.after_connect(|connection, _| {
         Box::pin(async move {
-            let pragmas =
-                format!("pragma busy_timeout = {BUSY_TIME_MAX_MS}; pragma journal_mode = wal; pragma synchronous = full;");
+            let pragmas = format!(
+                "pragma busy_timeout = {BUSY_TIME_MAX_MS}; pragma journal_mode = wal; pragma synchronous = full; \
+                    pragma temp_store = memory;"
+            );
             sqlx::raw_sql(AssertSqlSafe(pragmas)).execute(connection).await.map(|_| ())
         })
     });

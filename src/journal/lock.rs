@@ -1,5 +1,6 @@
 //! Who may run on this journal. A SQLite journal is one process's: a lock on a file beside it says whose, so that everybody
-//! may still read the journal itself. A Postgres journal without Redis is one process's too, by a lock in the database.
+//! may still read the journal itself. A Postgres journal without Redis is one process's too, by a lock in the database; nodes
+//! with a Redis share that lock, and so keep one without it out.
 //!
 //! A process that is draining still holds its lock; whoever starts waits for it. A lock in Postgres lives as long as its
 //! connection, so that connection belongs to no pool, and is made anew when it breaks. Should another process have taken the
@@ -57,9 +58,10 @@ impl Lock {
 /// Takes what this sharing needs; none where several processes may run.
 pub(super) async fn take(database: &Database, sharing: Sharing, wait_max: Duration) -> Result<Option<Lock>, OpenError> {
     match (database.file(), sharing) {
-        (_, Sharing::Operator) | (None, Sharing::Nodes) => Ok(None),
+        (_, Sharing::Operator) => Ok(None),
         (Some(path), _) => file(&format!("{path}.lock"), Patience::of(wait_max)).await.map(Some),
-        (None, Sharing::Alone) => advisory(database, Patience::of(wait_max)).await.map(Some),
+        (None, Sharing::Nodes) => advisory(database, Hold::Shared, Patience::of(wait_max)).await.map(Some),
+        (None, Sharing::Alone) => advisory(database, Hold::Exclusive, Patience::of(wait_max)).await.map(Some),
     }
 }
 
@@ -74,12 +76,21 @@ async fn file(path: &str, mut patience: Patience) -> Result<Lock, OpenError> {
     }
 }
 
-async fn advisory(database: &Database, mut patience: Patience) -> Result<Lock, OpenError> {
+/// How a lock in Postgres is held.
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// With other nodes of the same Redis.
+    Shared,
+    /// By nobody else.
+    Exclusive,
+}
+
+async fn advisory(database: &Database, hold: Hold, mut patience: Patience) -> Result<Lock, OpenError> {
     loop {
-        let locked = try_advisory(database.pool()).await.map_err(OpenError::Unreachable)?;
+        let locked = try_advisory(database.pool(), hold).await.map_err(OpenError::Unreachable)?;
         if let Some(connection) = locked {
             let (losing, is_lost) = watch::channel(false);
-            let keeping = tokio::spawn(keep(connection, database.pool().clone(), losing));
+            let keeping = tokio::spawn(keep(connection, hold, database.pool().clone(), losing));
             return Ok(Lock::Kept(Keeper { task: keeping.abort_handle(), is_lost }));
         }
         patience.wait("a lock in Postgres").await?;
@@ -87,15 +98,18 @@ async fn advisory(database: &Database, mut patience: Patience) -> Result<Lock, O
 }
 
 /// A connection that holds the lock; none while another process has it.
-async fn try_advisory(pool: &AnyPool) -> sqlx::Result<Option<AnyConnection>> {
+async fn try_advisory(pool: &AnyPool, hold: Hold) -> sqlx::Result<Option<AnyConnection>> {
     let mut connection = pool.acquire().await?.detach();
-    let question = sqlx::query("select pg_try_advisory_lock($1)").bind(POSTGRES_LOCK);
-    let is_ours = question.fetch_one(&mut connection).await?.try_get(0)?;
+    let sql = match hold {
+        Hold::Shared => "select pg_try_advisory_lock_shared($1)",
+        Hold::Exclusive => "select pg_try_advisory_lock($1)",
+    };
+    let is_ours = sqlx::query(sql).bind(POSTGRES_LOCK).fetch_one(&mut connection).await?.try_get(0)?;
     Ok(Some(connection).filter(|_| is_ours))
 }
 
 /// Notices when the connection breaks, and takes the lock again; ends when another process has it.
-async fn keep(connection: AnyConnection, pool: AnyPool, losing: watch::Sender<bool>) {
+async fn keep(connection: AnyConnection, hold: Hold, pool: AnyPool, losing: watch::Sender<bool>) {
     let mut held = Some(connection);
     while !pool.is_closed() {
         sleep(KEEP_EVERY).await;
@@ -106,10 +120,10 @@ async fn keep(connection: AnyConnection, pool: AnyPool, losing: watch::Sender<bo
             warn!("the lock in Postgres is lost: taken again when the database answers");
             held = None;
         }
-        match try_advisory(&pool).await {
+        match try_advisory(&pool, hold).await {
             Ok(None) => {
                 error!(
-                    "another process without Redis has taken this journal: stopping, for neither hears of the other's changes"
+                    "a process that shares no Redis with this one has taken the journal: stopping, for neither hears of the other"
                 );
                 losing.send_replace(true);
                 return;

@@ -6,14 +6,14 @@ use sqlx::migrate::Migrator;
 
 use super::database::{Database, Dialect, OpenError};
 
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
-
-fn of(dialect: Dialect) -> &'static Migrator {
-    match dialect {
-        Dialect::Sqlite => &SQLITE,
-        Dialect::Postgres => &POSTGRES,
-    }
+/// A later release's steps are no reason to refuse: a node of this one may start beside it.
+fn of(dialect: Dialect) -> Migrator {
+    let mut steps = match dialect {
+        Dialect::Sqlite => sqlx::migrate!("migrations/sqlite"),
+        Dialect::Postgres => sqlx::migrate!("migrations/postgres"),
+    };
+    steps.set_ignore_missing(true);
+    steps
 }
 
 /// Takes all steps that are missing. Two that start at once: one waits for the other.
@@ -25,7 +25,8 @@ pub(super) async fn run(database: &Database) -> Result<(), OpenError> {
 pub(super) async fn run_and_tell(database: &Database) -> Result<Vec<String>, OpenError> {
     let before = last_applied(database).await.unwrap_or(0);
     run(database).await?;
-    let taken = of(database.dialect()).iter().filter(|step| step.version > before);
+    let steps = of(database.dialect());
+    let taken = steps.iter().filter(|step| step.version > before);
     Ok(taken.map(|step| format!("{}_{}", step.version, step.description.replace(' ', "_"))).collect())
 }
 

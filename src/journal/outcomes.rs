@@ -1,6 +1,8 @@
 //! What becomes of messages: record, settle, defer, claim. Statements only, all inside the caller's transaction. In Postgres,
 //! whoever writes several rows takes them in the order of their ids, or passes over what others have.
 
+use std::collections::BTreeMap;
+
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
@@ -102,14 +104,19 @@ pub(super) async fn settle(on: &mut AnyConnection, dialect: Dialect, settled: &[
         );
         sqlx::query(sql).bind(ids(applied)).bind(by.as_str()).execute(&mut *on).await?;
     }
+    let mut buried: BTreeMap<&str, Vec<&MessageId>> = BTreeMap::new();
     for one in settled {
         let Some(because) = &one.buried_because else { continue };
+        buried.entry(because).or_default().push(&one.id);
+    }
+    for (because, messages) in buried {
         let sql = dialect.sql(
             "update webhook_messages set state = 'buried', reason = $3, next_attempt_at_ms = null, applied_at_ms = {now},
                 applied_by = $2
-            where message_id = $1 and state = 'pending'",
+            where message_id in {ids} and state = 'pending'",
         );
-        sqlx::query(sql).bind(one.id.as_str()).bind(by.as_str()).bind(because.clone()).execute(&mut *on).await?;
+        let burying = sqlx::query(sql).bind(ids(messages.into_iter())).bind(by.as_str()).bind(because.to_owned());
+        burying.execute(&mut *on).await?;
     }
     Ok(())
 }
@@ -127,19 +134,17 @@ pub(super) async fn reaffirm(on: &mut AnyConnection, dialect: Dialect, settled: 
 }
 
 /// Only what is still open; somebody may have settled it meanwhile.
-pub(super) async fn defer(on: &mut AnyConnection, dialect: Dialect, deferred: &[Deferred]) -> sqlx::Result<()> {
+pub(super) async fn defer(on: &mut AnyConnection, dialect: Dialect, deferred: &[Deferred], reason: &str) -> sqlx::Result<()> {
     if deferred.len() > 1 {
         take(&mut *on, dialect, &ids(deferred.iter().map(|one| &one.id))).await?;
     }
-    for one in deferred {
-        let sql = dialect.sql(
-            "update webhook_messages set next_attempt_at_ms = {now} + $2, reason = $3
-            where message_id = $1 and state = 'pending'",
-        );
-        let retry_in_ms = i64::try_from(one.retry_in.as_millis()).unwrap_or(i64::MAX);
-        sqlx::query(sql).bind(one.id.as_str()).bind(retry_in_ms).bind(one.reason.clone()).execute(&mut *on).await?;
-    }
-    Ok(())
+    let delays = deferred.iter().map(|one| format!("\"{}\":{}", one.id, one.retry_in.as_millis())).collect::<Vec<_>>();
+    let sql = dialect.sql(
+        "update webhook_messages set next_attempt_at_ms = {now} + delays.delay_ms, reason = $2
+        from {delays} as delays where message_id = delays.id and state = 'pending'",
+    );
+    let delays = format!("{{{}}}", delays.join(","));
+    sqlx::query(sql).bind(delays).bind(reason.to_owned()).execute(on).await.map(|_| ())
 }
 
 /// The columns of a [`Claimed`], in its order.
@@ -180,17 +185,26 @@ pub(super) async fn claim(
     rows.iter().map(claimed).collect()
 }
 
-/// Waits for whoever is writing to an open message: what is not open afterwards has its outcome, for everybody to see.
-pub(super) async fn make_all_due(on: &mut AnyConnection, dialect: Dialect) -> sqlx::Result<u64> {
+/// Makes the next open messages behind `after` due, in the order of their ids; the last of them. None: there are no more.
+/// Waits for whoever is writing to one of them: what is not open afterwards has its outcome, for everybody to see.
+pub(super) async fn make_due(
+    on: &mut AnyConnection,
+    dialect: Dialect,
+    (after, rows_max): (String, i64),
+) -> sqlx::Result<Option<(String, u64)>> {
     let sql = dialect.sql(
-        "with open as (select message_id as open_id from webhook_messages where state = 'pending' order by message_id {for_update})
+        "with open as (select message_id as open_id from webhook_messages where state = 'pending' and message_id > $1
+            order by message_id limit $2 {for_update})
         update webhook_messages set next_attempt_at_ms = {now}
-        where message_id in (select open_id from open) and state = 'pending'",
+        where message_id in (select open_id from open) and state = 'pending' returning message_id",
     );
-    sqlx::query(sql).execute(on).await.map(|done| done.rows_affected())
+    let rows = sqlx::query(sql).bind(after).bind(rows_max).fetch_all(on).await?;
+    let ids = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<sqlx::Result<Vec<_>>>()?;
+    let count = ids.len() as u64;
+    Ok(ids.into_iter().max().map(|last| (last, count)))
 }
 
-/// What was applied between two moments of the database, in that order.
+/// What was applied between two moments of the database, in that order; also what was opened again since, which says as much.
 pub(super) async fn applied(
     on: &mut AnyConnection,
     dialect: Dialect,
@@ -202,7 +216,7 @@ pub(super) async fn applied(
         claimed_columns!(),
         " from webhook_messages
         where applied_at_ms >= $1 and applied_at_ms <= $2 and (applied_at_ms > $1 or message_id > $3)
-            and state in ('applied', 'buried')
+            and state <> 'ignored'
         order by applied_at_ms, message_id limit $4"
     ));
     let question = sqlx::query(sql).bind(window.from_ms).bind(window.until_ms).bind(window.after.clone()).bind(rows_max);
@@ -213,11 +227,12 @@ pub(super) async fn applied(
 /// Open messages are never deleted, nor what was applied lately: a lost history is put back from it.
 pub(super) async fn prune(on: &mut AnyConnection, dialect: Dialect, keep_ms: (i64, i64), rows_max: i64) -> sqlx::Result<u64> {
     let sql = dialect.sql(
-        "delete from webhook_messages where message_id in (select message_id from webhook_messages
+        "with old as (select message_id as old_id from webhook_messages
             where ((state in ('applied', 'ignored') and last_seen_at_ms < {now} - $1)
                 or (state = 'buried' and last_seen_at_ms < {now} - $2))
                 and (applied_at_ms is null or applied_at_ms < {now} - $1)
-            limit $3 {skip_locked})",
+            limit $3 {skip_locked})
+        delete from webhook_messages where message_id in (select old_id from old) and state <> 'pending'",
     );
     let done = sqlx::query(sql).bind(keep_ms.0).bind(keep_ms.1).bind(rows_max).execute(on).await?;
     Ok(done.rows_affected())

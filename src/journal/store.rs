@@ -15,6 +15,9 @@ use crate::ports::{
 /// Every message is looked at; four million take about two seconds.
 const COUNT_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Rows that one transaction writes at most: no delivery waits long behind it.
+const STEP_MAX: i64 = 2_000;
+
 impl Journal for SqlJournal {
     fn record<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<Recorded, JournalError>> {
         let (message, dialect) = (message.clone(), self.database.dialect());
@@ -26,9 +29,9 @@ impl Journal for SqlJournal {
         self.database.write(move |on| async move { outcomes::settle(on, dialect, &settled, by).await }.boxed()).boxed()
     }
 
-    fn defer<'a>(&'a self, deferred: &'a [Deferred]) -> BoxFuture<'a, Result<(), JournalError>> {
-        let (deferred, dialect) = (deferred.to_vec(), self.database.dialect());
-        self.database.write(move |on| async move { outcomes::defer(on, dialect, &deferred).await }.boxed()).boxed()
+    fn defer<'a>(&'a self, deferred: &'a [Deferred], reason: &'a str) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (deferred, reason, dialect) = (deferred.to_vec(), reason.to_owned(), self.database.dialect());
+        self.database.write(move |on| async move { outcomes::defer(on, dialect, &deferred, &reason).await }.boxed()).boxed()
     }
 
     fn claim(&self, which: Which, rows_max: u32, lease: Duration) -> BoxFuture<'_, Result<Vec<Claimed>, JournalError>> {
@@ -37,8 +40,16 @@ impl Journal for SqlJournal {
     }
 
     fn make_all_due(&self) -> BoxFuture<'_, Result<u64, JournalError>> {
-        let dialect = self.database.dialect();
-        self.database.write(move |on| async move { outcomes::make_all_due(on, dialect).await }.boxed()).boxed()
+        async move {
+            let (dialect, mut after, mut count) = (self.database.dialect(), String::new(), 0);
+            loop {
+                let step = (after, STEP_MAX);
+                let made = self.database.write(move |on| async move { outcomes::make_due(on, dialect, step).await }.boxed());
+                let Some((last, messages)) = made.await? else { return Ok(count) };
+                (after, count) = (last, count + messages);
+            }
+        }
+        .boxed()
     }
 
     fn window(&self, age: Duration) -> BoxFuture<'_, Result<Window, JournalError>> {
@@ -84,6 +95,10 @@ impl Journal for SqlJournal {
         .boxed()
     }
 
+    fn last_seen_ms(&self) -> BoxFuture<'_, Result<Option<i64>, JournalError>> {
+        self.database.read(self.find_last_seen()).boxed()
+    }
+
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>> {
         async move {
             self.database.check_writes()?;
@@ -94,6 +109,16 @@ impl Journal for SqlJournal {
 }
 
 impl SqlJournal {
+    /// State by state, which an index answers.
+    async fn find_last_seen(&self) -> sqlx::Result<Option<i64>> {
+        let sql = "select max(seen_at_ms) from (
+            select max(last_seen_at_ms) as seen_at_ms from webhook_messages where state = 'pending'
+            union all select max(last_seen_at_ms) from webhook_messages where state = 'applied'
+            union all select max(last_seen_at_ms) from webhook_messages where state = 'ignored'
+            union all select max(last_seen_at_ms) from webhook_messages where state = 'buried') as seen";
+        sqlx::query(sql).fetch_one(self.database.pool()).await?.try_get(0)
+    }
+
     async fn count_backlog(&self) -> sqlx::Result<Backlog> {
         let sql = self.database.dialect().sql(
             "select count(*) as pending, {now} - min(opened_at_ms) as open_ms,

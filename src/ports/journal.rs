@@ -16,11 +16,12 @@ pub trait Journal: Send + Sync {
     /// Writes the outcome of open messages. Only who observed the effect may call it; a message that is not open is left
     /// alone.
     fn settle<'a>(&'a self, settled: &'a [Settled], by: AppliedBy) -> BoxFuture<'a, Result<(), JournalError>>;
-    /// Puts open messages off: each is due again after its own delay.
-    fn defer<'a>(&'a self, deferred: &'a [Deferred]) -> BoxFuture<'a, Result<(), JournalError>>;
+    /// Puts open messages off, for one reason, a phrase without anything of a body: each is due again after its own delay.
+    fn defer<'a>(&'a self, deferred: &'a [Deferred], reason: &'a str) -> BoxFuture<'a, Result<(), JournalError>>;
     /// Takes open messages that are due, at most `rows_max`, soonest first, and keeps others from them for `lease`.
     fn claim(&self, which: Which, rows_max: u32, lease: Duration) -> BoxFuture<'_, Result<Vec<Claimed>, JournalError>>;
-    /// Makes every open message due at once; how many there are. Outcomes that were being written are written then.
+    /// Makes every open message due at once; how many there are. Outcomes that were being written are written then. In steps:
+    /// a failure leaves some as they were.
     fn make_all_due(&self) -> BoxFuture<'_, Result<u64, JournalError>>;
     /// The window of what was applied in the last `age`, from its beginning.
     fn window(&self, age: Duration) -> BoxFuture<'_, Result<Window, JournalError>>;
@@ -33,6 +34,8 @@ pub trait Journal: Send + Sync {
     fn prune(&self, keep: Retention, rows_max: u32) -> BoxFuture<'_, Result<u64, JournalError>>;
     /// What is open or buried; the cost does not grow with what is settled. Fails while nothing can be written.
     fn backlog(&self) -> BoxFuture<'_, Result<Backlog, JournalError>>;
+    /// When the latest delivery was recorded; milliseconds since the Unix epoch.
+    fn last_seen_ms(&self) -> BoxFuture<'_, Result<Option<i64>, JournalError>>;
     /// How many messages there are in each state, by looking at all of them. Fails while nothing can be written.
     fn stats(&self) -> BoxFuture<'_, Result<JournalStats, JournalError>>;
 }
@@ -87,8 +90,6 @@ pub struct Deferred {
     pub id: MessageId,
     /// When it is due again, from now.
     pub retry_in: Duration,
-    /// Why, in a phrase without anything of the body.
-    pub reason: String,
 }
 
 /// Which open messages are claimed.

@@ -172,8 +172,11 @@ pub trait ChangeStream: Send + Sync {
 pub trait History: Send + Sync {
     /// What is in doubt, whenever that changes; none while the history is whole.
     fn doubts(&self) -> watch::Receiver<Option<Doubt>>;
-    /// Takes the right to repair, or renews it, for 10 s. True: it is this node's.
+    /// Takes the right to repair, or renews it, for 10 s. True: it is this node's. Never while a node with another journal is
+    /// alive: no journal holds everything then.
     fn hold(&self) -> BoxFuture<'_, Result<bool, SharedError>>;
+    /// Gives the right back unused, so that another node may try.
+    fn let_go(&self) -> BoxFuture<'_, ()>;
     /// Declares the history whole, if the doubt is still the same, and gives the right back. False: it is another one.
     fn make_whole<'a>(&'a self, doubt: &'a Doubt) -> BoxFuture<'a, Result<bool, SharedError>>;
 }
@@ -194,6 +197,8 @@ pub struct StreamStanding {
     pub is_continuous: bool,
     /// Breaks since start.
     pub breaks: u64,
+    /// A node with another journal reads and writes it too: a lost history could not be put back.
+    pub has_stranger: bool,
 }
 
 /// Who is fed by the stream's reader: the cache. Calls come from one task, in order; none may block.

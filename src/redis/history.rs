@@ -12,6 +12,7 @@ use crate::ports::{Doubt, History, SharedError};
 
 use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read};
+use super::nodes::Alive;
 use super::scripts;
 use super::shared::{millis, one};
 
@@ -25,13 +26,25 @@ pub struct RedisHistory {
     /// This process, in the right.
     pub(super) holder: String,
     pub(super) doubts: watch::Sender<Option<Doubt>>,
+    pub(super) alive: Alive,
 }
 
 impl RedisHistory {
     async fn hold(&self) -> Result<bool, SharedError> {
+        if self.alive.has_stranger() {
+            // What that node acknowledged is in no journal of ours.
+            return Ok(false);
+        }
         let mut call = scripts::HOLD.on(&[self.keys.repair()]);
         call.arg(&self.holder).arg(millis(RIGHT_TIME));
         one(&self.link, call, ANSWER_TIME_MAX).await.and_then(read::<u64>).map(|held| held == 1)
+    }
+
+    async fn let_go(&self) {
+        let mut call = scripts::LET_GO.on(&[self.keys.repair()]);
+        call.arg(&self.holder);
+        // Not heard: the right ends by itself.
+        let _ = one(&self.link, call, ANSWER_TIME_MAX).await;
     }
 
     async fn make_whole(&self, doubt: &Doubt) -> Result<bool, SharedError> {
@@ -48,6 +61,10 @@ impl History for RedisHistory {
 
     fn hold(&self) -> BoxFuture<'_, Result<bool, SharedError>> {
         self.hold().boxed()
+    }
+
+    fn let_go(&self) -> BoxFuture<'_, ()> {
+        self.let_go().boxed()
     }
 
     fn make_whole<'a>(&'a self, doubt: &'a Doubt) -> BoxFuture<'a, Result<bool, SharedError>> {

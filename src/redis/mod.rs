@@ -43,7 +43,7 @@ pub use stream::RedisStream;
 pub use walk::{Step, Walk};
 
 use link::{Link, Maker};
-use nodes::{Alive, Heartbeat};
+use nodes::{Alive, Heartbeat, Node};
 use tail::Tail;
 
 /// The stream is asked once in this part of the staleness bound.
@@ -71,6 +71,8 @@ pub struct Redis {
     stream: Arc<RedisStream>,
     history: Arc<RedisHistory>,
     fence: Fence,
+    /// This node, once its journal is known.
+    node: OnceLock<Node>,
     alive: Alive,
     instance: Arc<OnceLock<String>>,
     counts: Counts,
@@ -97,7 +99,7 @@ impl Redis {
         let keys = Arc::new(Keys::new(&settings.prefix)?);
         let maker = Maker::new(&settings.url, settings.io, counts.clone())?;
         let changes = Link::new(&maker, "changes");
-        let fence = Fence::asked();
+        let (fence, alive) = (Fence::asked(), Alive::default());
         let shared = RedisShared {
             values: Link::new(&maker, "values"),
             changes: changes.clone(),
@@ -116,10 +118,12 @@ impl Redis {
                 keys: keys.clone(),
                 holder: token::token(),
                 doubts: watch::Sender::new(None),
+                alive: alive.clone(),
             }),
-            stream: Arc::new(RedisStream { changes, keys, standing: Arc::default() }),
+            stream: Arc::new(RedisStream { changes, keys, standing: Arc::default(), alive: alive.clone() }),
             fence,
-            alive: Alive::default(),
+            node: OnceLock::new(),
+            alive: alive.clone(),
             instance: Arc::default(),
             counts,
             period: settings.bounds.staleness / QUESTIONS_PER_BOUND,
@@ -166,7 +170,7 @@ impl Redis {
 
     /// How many nodes are alive, this one included.
     pub fn nodes(&self) -> u32 {
-        self.alive.get()
+        self.alive.nodes()
     }
 
     /// What this room counts.
@@ -174,10 +178,14 @@ impl Redis {
         &self.counts
     }
 
-    /// Whether every node alive on this Redis has the journal of this id. One that has another may be gone in a moment: who
-    /// died without leaving counts for ten seconds.
+    /// Says that this node is alive with the journal of this id, and refuses it if another node alive on this Redis has
+    /// another one. Takes some seconds when such a node has just died.
     pub async fn check_journal(&self, journal: &str) -> Result<(), StartError> {
-        nodes::check_journal(&Link::new(&self.maker, "nodes"), &self.shared.keys, journal).await
+        self.node(journal).check_journal().await
+    }
+
+    fn node(&self, journal: &str) -> &Node {
+        self.node.get_or_init(|| Node::new(Link::new(&self.maker, "nodes"), self.shared.keys.clone(), journal))
     }
 
     /// Begins to feed `sink`, to move the fence, and to say that this node is alive with this journal. Once per `Redis`.
@@ -194,12 +202,7 @@ impl Redis {
             doubts: self.history.doubts.clone(),
             place: Default::default(),
         };
-        let heartbeat = Heartbeat {
-            link: Link::new(&self.maker, "nodes"),
-            keys: self.shared.keys.clone(),
-            alive: self.alive.clone(),
-            journal: journal.to_owned(),
-        };
+        let heartbeat = Heartbeat { node: self.node(journal).clone(), alive: self.alive.clone() };
         let tail = self.maker.io.spawn(tail.run(self.period, self.stop.subscribe()));
         let heartbeat = self.maker.io.spawn(heartbeat.run(self.stop.subscribe()));
         self.tasks().extend([tail, heartbeat]);

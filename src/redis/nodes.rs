@@ -1,19 +1,20 @@
 //! The heartbeat: this node is alive, and how many others are; their number divides the origin's budget. One task. It also says
-//! which journal the node has: two nodes with a journal each could not put a lost history back.
+//! which journal the node has: two nodes with a journal each could not put a lost history back, so the second one is refused;
+//! and where both are running all the same, neither takes the right to do it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, Value};
+use deadpool_redis::redis;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::ports::SharedError;
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::link::{ANSWER_TIME_MAX, Link, read};
 use super::scripts;
 use super::shared::{millis, one};
 use super::start::StartError;
@@ -26,67 +27,116 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Between a node's journal and its own id; in neither.
 const SEPARATOR: char = '/';
-/// How often a node of another journal is looked for, while its silence may end by itself.
+/// How often a node that starts beats and looks for others.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A node of another journal whose beat stands still for so long is dead, and only its beat is left.
+const STANDSTILL_MAX: Duration = Duration::from_secs(5);
 
-/// Whether every node alive has this journal; waits for one that has not, for as long as a dead node counts.
-pub(super) async fn check_journal(link: &Link, keys: &Keys, journal: &str) -> Result<(), StartError> {
-    let until = Instant::now() + SILENCE_MAX + BEAT;
-    loop {
-        let unreachable = |error: SharedError| StartError::Unreachable { what: error.to_string() };
-        let stranger = stranger(link, keys, journal).await.map_err(unreachable)?;
-        match stranger {
-            None => return Ok(()),
-            Some(_) if Instant::now() < until => sleep(LOOK_AGAIN).await,
-            Some(found) => return Err(StartError::OtherJournal { found, ours: journal.to_owned() }),
-        }
+/// A node alive, by its last beat, in milliseconds of Redis' clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Beat {
+    id: String,
+    at_ms: u64,
+}
+
+impl Beat {
+    /// Of another journal.
+    fn is_strange(&self, journal: &str) -> bool {
+        self.journal().is_some_and(|found| found != journal)
+    }
+
+    fn journal(&self) -> Option<&str> {
+        self.id.split_once(SEPARATOR).map(|(journal, _)| journal)
     }
 }
 
-/// The journal of a node that has another one and was heard of lately.
-async fn stranger(link: &Link, keys: &Keys, journal: &str) -> Result<Option<String>, SharedError> {
-    let mut question = redis::pipe();
-    question.cmd("TIME");
-    question.cmd("ZRANGE").arg(keys.nodes()).arg(0).arg(-1).arg("WITHSCORES");
-    let replies = link.ask(&question, ANSWER_TIME_MAX).await?;
-    let [time, nodes] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
-    let ((seconds, micros), nodes) = (read::<(u64, u64)>(time)?, read::<Vec<(String, f64)>>(nodes)?);
-    let oldest = (seconds * 1_000 + micros / 1_000).saturating_sub(millis(SILENCE_MAX)) as f64;
-    let journals = nodes.iter().filter(|(_, beat)| *beat >= oldest).filter_map(|(id, _)| id.split_once(SEPARATOR));
-    let mut strangers = journals.map(|(found, _)| found).filter(|found| *found != journal);
-    Ok(strangers.next().map(str::to_owned))
+/// This node as the others see it.
+#[derive(Clone)]
+pub(super) struct Node {
+    link: Link,
+    keys: Arc<Keys>,
+    /// Which journal it has; the others must have the same.
+    journal: String,
+    id: String,
+}
+
+impl Node {
+    pub(super) fn new(link: Link, keys: Arc<Keys>, journal: &str) -> Self {
+        Self { link, keys, journal: journal.to_owned(), id: format!("{journal}{SEPARATOR}{}", token()) }
+    }
+
+    /// Whether every node alive has this journal. It beats itself meanwhile: of two that start at once neither overlooks the
+    /// other. A stranger whose beat moves is alive; one whose beat stands still died a moment ago.
+    pub(super) async fn check_journal(&self) -> Result<(), StartError> {
+        let first: Vec<Beat> = match self.beat().await {
+            Ok(beats) => beats.into_iter().filter(|beat| beat.is_strange(&self.journal)).collect(),
+            Err(error) => return Err(StartError::Unreachable { what: error.to_string() }),
+        };
+        if first.is_empty() {
+            return Ok(());
+        }
+        info!("a node with another journal was heard a moment ago: waiting to see whether it is alive");
+        let until = Instant::now() + STANDSTILL_MAX;
+        while Instant::now() < until {
+            sleep(LOOK_AGAIN).await;
+            // Not heard: whoever was seen is looked for again.
+            let beats = self.beat().await.unwrap_or_default();
+            let moved = beats.iter().find(|beat| beat.is_strange(&self.journal) && !first.contains(beat));
+            if let Some(found) = moved.and_then(Beat::journal) {
+                self.leave().await;
+                return Err(StartError::OtherJournal { found: found.to_owned(), ours: self.journal.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it is alive; everybody who is.
+    async fn beat(&self) -> Result<Vec<Beat>, SharedError> {
+        let mut call = scripts::HEARTBEAT.on(&[self.keys.nodes()]);
+        call.arg(&self.id).arg(millis(SILENCE_MAX));
+        let beats = one(&self.link, call, ANSWER_TIME_MAX).await.and_then(read::<Vec<(String, f64)>>)?;
+        Ok(beats.into_iter().map(|(id, at)| Beat { id, at_ms: at as u64 }).collect())
+    }
+
+    /// Takes its leave, so that the others' share grows at once. Not heard: they notice by its silence.
+    async fn leave(&self) {
+        let mut leave = redis::cmd("ZREM");
+        leave.arg(self.keys.nodes()).arg(&self.id);
+        let _ = one(&self.link, leave, ANSWER_TIME_MAX).await;
+    }
 }
 
 /// The heartbeat of this node.
 pub(super) struct Heartbeat {
-    pub link: Link,
-    pub keys: Arc<Keys>,
+    pub node: Node,
     pub alive: Alive,
-    /// Which journal this node has; the others must have the same.
-    pub journal: String,
 }
 
-/// How many nodes are alive, this one included. While Redis is away it stays what it was.
-#[derive(Debug, Clone)]
-pub(super) struct Alive(Arc<AtomicU32>);
+/// Who is alive, as last heard. While Redis is away it stays what it was.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Alive(Arc<Heard>);
 
-impl Default for Alive {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU32::new(1)))
-    }
+#[derive(Debug, Default)]
+struct Heard {
+    nodes: AtomicU32,
+    has_stranger: AtomicBool,
 }
 
 impl Alive {
-    /// The number, at least one.
-    pub(super) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+    /// How many nodes, at least one: this one.
+    pub(super) fn nodes(&self) -> u32 {
+        self.0.nodes.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether one of them has another journal.
+    pub(super) fn has_stranger(&self) -> bool {
+        self.0.has_stranger.load(Ordering::Relaxed)
     }
 }
 
 impl Heartbeat {
-    /// Beats until told to stop, then takes its leave, so that the others' share grows at once.
+    /// Beats until told to stop, then takes its leave.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let id = format!("{}{SEPARATOR}{}", self.journal, token());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -94,23 +144,25 @@ impl Heartbeat {
                 _ = beats.tick() => {}
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
             }
-            if let Err(error) = self.beat(&id).await {
-                debug!(%error, "a heartbeat was not heard");
+            match self.node.beat().await {
+                Ok(beats) => self.note(&beats),
+                Err(error) => debug!(%error, "a heartbeat was not heard"),
             }
         }
-        let mut leave = redis::cmd("ZREM");
-        leave.arg(self.keys.nodes()).arg(&id);
-        // Not heard: the others notice by its silence.
-        let _ = one(&self.link, leave, ANSWER_TIME_MAX).await;
+        self.node.leave().await;
     }
 
-    async fn beat(&self, id: &str) -> Result<(), SharedError> {
-        let mut call = scripts::HEARTBEAT.on(&[self.keys.nodes()]);
-        call.arg(id).arg(millis(SILENCE_MAX));
-        let alive = one(&self.link, call, ANSWER_TIME_MAX).await.and_then(read::<u32>)?.max(1);
-        if self.alive.0.swap(alive, Ordering::Relaxed) != alive {
-            info!(nodes = alive, "the number of nodes changed");
+    fn note(&self, beats: &[Beat]) {
+        let nodes = u32::try_from(beats.len()).unwrap_or(u32::MAX).max(1);
+        if self.alive.0.nodes.swap(nodes, Ordering::Relaxed).max(1) != nodes {
+            info!(nodes, "the number of nodes changed");
         }
-        Ok(())
+        let has_stranger = beats.iter().any(|beat| beat.is_strange(&self.node.journal));
+        if has_stranger && !self.alive.0.has_stranger.swap(has_stranger, Ordering::Relaxed) {
+            error!(
+                "a node with another journal runs on this Redis: a lost history cannot be put back; give all nodes one DATABASE_URL"
+            );
+        }
+        self.alive.0.has_stranger.store(has_stranger, Ordering::Relaxed);
     }
 }

@@ -40,6 +40,8 @@ scripts! {
     HOLD = "scripts/hold.lua";
     /// A lost history is put back.
     WHOLE = "scripts/whole.lua";
+    /// The right to put it back is given to whoever asks next.
+    LET_GO = "scripts/let_go.lua";
     /// A node is alive.
     HEARTBEAT = "scripts/heartbeat.lua";
 }

@@ -14,6 +14,7 @@ use crate::protocol::facts::FACTS_WINDOW;
 
 use super::keys::Keys;
 use super::link::{Link, read};
+use super::nodes::Alive;
 use super::scripts;
 use super::shared::{millis, one};
 
@@ -27,6 +28,7 @@ pub struct RedisStream {
     pub(super) changes: Link,
     pub(super) keys: Arc<Keys>,
     pub(super) standing: Arc<Standing>,
+    pub(super) alive: Alive,
 }
 
 /// How the tail stands, as it sees it.
@@ -66,6 +68,7 @@ impl ChangeStream for RedisStream {
         StreamStanding {
             is_continuous: self.standing.is_continuous.load(Ordering::Relaxed),
             breaks: self.standing.breaks.load(Ordering::Relaxed),
+            has_stranger: self.alive.has_stranger(),
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock;
 use crate::domain::Moment;
 use crate::ports::{Break, Doubt, Fence, SharedError, StreamSink};
-use crate::protocol::continuity::{Position, Tailed, judge};
+use crate::protocol::continuity::{EntryId, Position, Tailed, judge};
 
 use super::clock::{Sample, StreamClock};
 use super::counts::{Cause, Counts};
@@ -117,11 +117,14 @@ impl Tail {
         match self.judge(&answer, &sample) {
             Tailed::Broken(cause) => self.break_off(cause).await,
             Tailed::More(next) => {
-                self.apply(answer, sample, next);
+                self.tell_doubt(&answer.history, &sample, false);
+                self.apply(answer.entries, &sample, next);
                 Step::More
             }
             Tailed::ToTheEnd(next) => {
-                self.apply(answer, sample, next);
+                self.tell_doubt(&answer.history, &sample, false);
+                self.apply(answer.entries, &sample, next);
+                self.tell_doubt(&answer.history, &sample, true);
                 self.place.is_after_step = false;
                 // Values of another server can be dated only from here on: after the doubt was told and the facts were loaded.
                 self.clock.set(sample);
@@ -187,13 +190,12 @@ impl Tail {
         Ok(())
     }
 
-    fn apply(&mut self, answer: Answer, sample: Sample, next: Position) {
-        self.tell_doubt(&answer.history, &sample);
-        for (id, entry) in answer.entries {
+    fn apply(&mut self, entries: Vec<(EntryId, Entry)>, sample: &Sample, next: Position) {
+        for (id, entry) in entries {
             match entry {
                 Entry::Change(change) => {
                     self.counts.entries_applied.inc();
-                    self.sink.apply(&change, self.moment(&sample, id.ms));
+                    self.sink.apply(&change, self.moment(sample, id.ms));
                 }
                 Entry::Unreadable => {
                     self.counts.entries_unreadable.inc();
@@ -214,9 +216,10 @@ impl Tail {
         }
     }
 
-    fn tell_doubt(&mut self, history: &History, sample: &Sample) {
+    /// Doubt is raised before the entries of an answer are applied, and lifted after all are: what was put back is among them.
+    fn tell_doubt(&mut self, history: &History, sample: &Sample, may_lift: bool) {
         let standing = (history.since, history.is_whole);
-        if self.place.told == Some(standing) {
+        if self.place.told == Some(standing) || (history.is_whole && !may_lift) {
             return;
         }
         self.place.told = Some(standing);

@@ -219,6 +219,24 @@ async fn i5_old_values_of_an_old_snapshot_are_doubted_before_they_can_be_got() {
     until_eq("the doubt to be lifted", Some(Moment::ZERO), || node.heard.doubt()).await;
 }
 
+/// What was put back and the word that all of it was come in one answer: only after the last of it is anything trusted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_doubt_is_lifted_after_what_was_put_back_is_applied() {
+    let server = RedisServer::start();
+    let node = RedisNode::started(&server.url()).await;
+    until_eq("doubt", true, || node.heard.doubt().is_some_and(|doubt| doubt > Moment::ZERO)).await;
+    let entry = serde_json::to_string(&change(7)).expect("it serialises");
+    let both = format!(
+        "redis.call('HSET', '{HISTORY}', 'whole', '1') redis.call('XADD', 'user-orgs:~changes', '*', 'change', '{entry}')"
+    );
+    server.query(&["EVAL", &both, "0"]);
+    until_eq("the doubt to be lifted", Some(Moment::ZERO), || node.heard.doubt()).await;
+    let told = node.heard.all();
+    let applied = told.iter().position(|told| matches!(told, Told::Applied(..))).expect("applied");
+    let lifted = told.iter().rposition(|told| *told == Told::Doubt(Moment::ZERO)).expect("lifted");
+    assert!(applied < lifted, "{told:?}");
+}
+
 /// A value is read, and before the answer arrives the server turns out to be another one: the answer is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_a_server_that_is_no_longer_the_primary_is_none() {

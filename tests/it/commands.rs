@@ -135,6 +135,44 @@ fn a_bad_configuration_is_told_whole_and_ends_with_78() {
     ran.says(&["ROLLCALL_TTL = 20m (from the environment, ROLLCALL_TTL)", "ROLLCALL_GRACE = 15m (from the flag --grace)"]);
 }
 
+/// Everything else is as it should be, but for the port, which somebody else has: whatever is not refused ends with another
+/// exit code.
+#[test]
+fn a_journal_that_would_lose_what_it_must_keep_is_refused_with_78() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let listen = taken.local_addr().expect("it is bound").to_string();
+    let shell = || {
+        Shell::new()
+            .set("CLERK_SECRET_KEY", "sk_test_0123456789")
+            .set("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+            .set("ROLLCALL_API_KEYS", &format!("web:read:{}", "ab".repeat(32)))
+            .set("ROLLCALL_LISTEN", &listen)
+            .set("CLERK_API_URL", "http://127.0.0.1:9")
+    };
+    let refused = |variable: &str, value: &str, words: &[&str]| {
+        let shell = shell().set(variable, value);
+        let ran = shell.run(&["serve"]).ends_with(78).says(&[variable]).says(words);
+        assert_eq!(ran.err().matches("\n  - ").count(), 1, "one thing is wrong: {}", ran.err());
+        assert_eq!(shell.folder().read_dir().expect("it is there").count(), 0, "{variable} = {value} left a file");
+    };
+    // The TTL is 5 min, the grace 10 min, and a minute is added.
+    let retention =
+        ["ROLLCALL_JOURNAL_RETENTION = 15m 59s (from the environment", "ROLLCALL_GRACE = 10m (the default)", "TTL + grace"];
+    refused("ROLLCALL_JOURNAL_RETENTION", "15m 59s", &retention);
+    refused("ROLLCALL_JOURNAL_RETENTION", "for ever", &["not a duration", "30s"]);
+    refused("ROLLCALL_JOURNAL_PAYLOAD", "none", &["= none (from the environment", "minimal, full"]);
+    for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://rollcall.db?mode=memory"] {
+        refused("DATABASE_URL", url, &["a journal in memory would lose what was acknowledged", "sqlite://rollcall.db"]);
+        let words = ["journal", "stats", "--database-url", url];
+        Shell::new().run(&words).ends_with(78).says(&["DATABASE_URL (from the flag --database-url)", "a journal in memory"]);
+    }
+    let ran = Shell::new().run(&["serve", "--journal-retention", "1s", "--journal-payload", "all"]).ends_with(78);
+    ran.says(&["ROLLCALL_JOURNAL_RETENTION = 1s (from the flag", "ROLLCALL_JOURNAL_PAYLOAD = all (from the flag"]);
+    // As short as it may be.
+    let ran = shell().set("ROLLCALL_JOURNAL_RETENTION", "16m").run(&["serve"]).ends_with(1);
+    ran.says(&[&format!("cannot listen on {listen}")]);
+}
+
 #[test]
 fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let shell = Shell::new()

@@ -32,8 +32,8 @@ async fn one_in_each_state_at(operator: Operator) -> Operator {
     operator.receive(&[renamed, ignored, appeared(4, "user_mei")]).await;
     operator
         .at(async |journal| {
-            let deferred = Deferred { id: id(2), retry_in: Duration::from_secs(3_600), reason: "Redis is away".to_owned() };
-            journal.defer(&[deferred]).await?;
+            let deferred = Deferred { id: id(2), retry_in: Duration::from_secs(3_600) };
+            journal.defer(&[deferred], "Redis is away").await?;
             let buried = Settled { id: id(4), buried_because: Some("no user in it".to_owned()) };
             journal.settle(&[buried], AppliedBy::Inline).await
         })

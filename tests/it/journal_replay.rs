@@ -86,8 +86,8 @@ async fn only_what_is_chosen_is_replayed_and_what_is_open_is_left_to_the_worker(
     let rollcall = serve(&operator).await;
     let before = changes(&rollcall);
     operator.receive(&[ended(12, "user_ada")]).await;
-    let deferred = Deferred { id: id(12), retry_in: std::time::Duration::from_secs(3_600), reason: "away".to_owned() };
-    operator.at(async |journal| journal.defer(&[deferred]).await).await;
+    let deferred = Deferred { id: id(12), retry_in: std::time::Duration::from_secs(3_600) };
+    operator.at(async |journal| journal.defer(&[deferred], "away").await).await;
 
     let words =
         ["replay", "--from-journal", "--user", "user_ada", "--type", "organizationMembership.*", "--since", "1h", "--json"];
@@ -156,6 +156,41 @@ async fn a_resumed_replay_counts_what_was_buried_before_and_says_how_many_were_a
     until("the worker settles them", is_settled).await;
     let ran = operator.run(&["replay", "--from-journal"]).ends_with(1);
     ran.says(&["going on with replay 1", "0 messages replayed in ", "(replay 1, 5 before)", "\n3 still cannot be read"]);
+}
+
+/// One picture of the bar: how far it is, of how many, how many a second, and how long it takes yet.
+fn picture(text: &str) -> Option<(u64, u64, f64, &str)> {
+    let told: Vec<&str> = text.split_whitespace().collect();
+    let [.., position, rate, left, "left"] = told[..] else { return None };
+    let (position, total) = position.split_once('/')?;
+    let rate = rate.strip_suffix("/s")?.replace(',', "");
+    Some((position.parse().ok()?, total.parse().ok()?, rate.parse().ok()?, left))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_shown_how_far_a_replay_is_and_a_pipe_is_not() {
+    let operator = Operator::new();
+    operator.apply(&messages(200)).await;
+    let _rollcall = serve(&operator).await;
+    let words = ["replay", "--from-journal", "--rate", "100"];
+    let shown = tokio::task::block_in_place(|| operator.shell.run_on_a_terminal(&words)).ends_with(0).out();
+    let pictures: Vec<_> = shown.split(['\r', '\n', '\x1b']).filter_map(picture).collect();
+    assert!(pictures.len() > 3 && pictures.iter().all(|(_, total, ..)| *total == 200), "{shown:?}");
+    let positions: Vec<_> = pictures.iter().map(|(position, ..)| *position).collect();
+    assert!(positions.is_sorted() && positions.iter().any(|position| (1..200).contains(position)), "{positions:?}");
+    // Two seconds for all of them: so it is told once it is under way.
+    let is_seconds = |left: &str| left.strip_suffix('s').is_some_and(|left| left.parse::<u64>().is_ok());
+    let is_likely = |(position, _, rate, left): &(u64, u64, f64, &str)| {
+        (50..200).contains(position) && (10.0..1_000.0).contains(rate) && is_seconds(left)
+    };
+    assert!(pictures.iter().any(is_likely), "{pictures:?}");
+    assert!(shown.trim_end().lines().last().is_some_and(|line| line.contains("200 messages replayed in ")), "{shown:?}");
+
+    let ran = operator.run(&["replay", "--from-journal"]).ends_with(0);
+    assert_eq!((ran.err().as_str(), ran.out().lines().count()), ("", 1));
+    let quiet = [&words[..2], &["--json"]].concat();
+    let quiet = tokio::task::block_in_place(|| operator.shell.run_on_a_terminal(&quiet)).ends_with(0);
+    assert_eq!(quiet.json()["replayed"], 200, "nothing but JSON where JSON is asked for");
 }
 
 /// How many messages the latest replay has asked for.

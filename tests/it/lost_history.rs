@@ -120,6 +120,34 @@ async fn what_outlived_a_break_is_an_answer_again_without_asking_the_origin() {
     .await;
 }
 
+/// What a node with another journal acknowledged nobody can put back, so nobody says that all was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_not_whole_while_a_node_has_another_journal() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.until_whole().await;
+        let beat = "redis.call('ZADD', 'user-orgs:~nodes', redis.call('TIME')[1] * 1000 + 60000, 'another/node')";
+        world.redis().query(&["EVAL", beat, "0"]);
+        let ready = async |world: &World| world.readiness().await.map(|answer| answer.json());
+        until("it to be noticed", async || (ready(world).await.ok()?["stream"]["hasOtherJournal"] == true).then_some(())).await;
+        assert_eq!(ready(world).await?["status"], "degraded");
+        world.redis().query(&["HSET", HISTORY, "whole", "0", "since", "1"]);
+        // Two beats are longer than a repair takes.
+        let beat = |world: &mut World| -> Option<f64> {
+            let ours = format!("{}/", world.journal.id());
+            let beats = world.redis().query(&["ZRANGE", "user-orgs:~nodes", "0", "-1", "WITHSCORES"]);
+            beats.lines().skip_while(|line| !line.starts_with(&ours)).nth(1)?.parse().ok()
+        };
+        let first = beat(world).expect("a beat");
+        until_eq("two more beats", true, || beat(world).is_some_and(|beat| beat >= first + 4_000.0)).await;
+        assert_eq!(world.redis().query(&["EXISTS", "{user-orgs:~changes}:repair"]), "0");
+        assert_eq!(world.redis().query(&["HGET", HISTORY, "whole"]), "0");
+        world.redis().query(&["ZREM", "user-orgs:~nodes", "another/node"]);
+        world.until_whole().await;
+        Ok(())
+    })
+    .await;
+}
+
 /// The stream is gone as a whole, and with it every change of the last half hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_changes_are_put_back_into_a_stream_that_was_lost() {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rollcall::dev::{Act, Done, Faults, World as ClerkWorld, WorldError};
+use rollcall::dev::{Act, Done, Faults, Rule, World as ClerkWorld, WorldError};
 use rollcall::domain::Moment;
 use rollcall::ingest::SweepPace;
 
@@ -347,6 +347,25 @@ async fn i8_a_second_reading_that_fails_settles_nothing_and_is_made_again() {
         assert_eq!((world.unannounced(0).await, world.explained().await), (0.0, 0.0));
         world.clerk.faults().clear();
         until("it to be counted", async || (world.unannounced(0).await == 1.0).then_some(())).await;
+        Ok(())
+    })
+    .await;
+}
+
+/// A user whom Clerk fails for keeps nobody else waiting, and is not tried for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_a_difference_that_cannot_be_settled_is_given_up() {
+    run_test(Deployment::Alone, unhurried(), async |world: &mut World| {
+        world.in_use_when(ADA, |clerk| clerk.revoke(ADA, WORKS)).await?;
+        world.until_compared("different", 1.0).await;
+        world.clerk.faults().add(Rule::always(Act::WrongTotal { by: 1 }).of_user(ADA));
+        world.in_use_when("user_mei", |clerk| clerk.revoke("user_mei", "org_quiet_room")).await?;
+        until("the other to be settled", async || (world.unannounced(0).await >= 1.0).then_some(())).await;
+        until("it to be given up", async || {
+            (world.metric_of(0, "rollcall_differences_given_up_total", "").await >= 1.0).then_some(())
+        })
+        .await;
+        assert_eq!(world.unannounced(0).await, 1.0);
         Ok(())
     })
     .await;

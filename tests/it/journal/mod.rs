@@ -5,6 +5,7 @@ mod claims;
 mod payload;
 mod records;
 mod starts;
+mod told;
 mod under_redis;
 mod upkeep;
 

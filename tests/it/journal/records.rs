@@ -149,6 +149,50 @@ async fn a_redelivery_is_applied_again_only_when_it_was_settled_long_ago() {
     .await;
 }
 
+/// A long outage leaves more than one statement could write in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_open_messages_is_made_due() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        world.journal.record(&open_message("msg_0", None)).await?;
+        let many = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 4999)
+            insert into webhook_messages (message_id, event_type, received_at_ms, last_seen_at_ms, deliveries, state, attempts,
+                opened_at_ms, next_attempt_at_ms)
+            select 'msg_' || n, event_type, received_at_ms, last_seen_at_ms, deliveries, state, attempts, opened_at_ms,
+                next_attempt_at_ms from webhook_messages, numbers";
+        assert_eq!(world.sql(many).await, 4_999);
+        assert_eq!(world.journal.make_all_due().await?, 5_000);
+        assert_eq!(world.journal.claim(Which::Due, 6_000, Duration::from_secs(60)).await?.len(), 5_000);
+        Ok(())
+    })
+    .await;
+}
+
+/// The sender resends it, or an operator replays it, while a lost history is put back: it was applied all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_again_is_in_the_window_of_what_was_applied() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        let message = open_message("msg_again", None);
+        world.journal.record(&message).await?;
+        let settled = [Settled { id: message.id.clone(), buried_because: None }];
+        world.journal.settle(&settled, AppliedBy::Inline).await?;
+        world.sql("update webhook_messages set applied_at_ms = applied_at_ms - 660000").await;
+        assert_eq!(world.journal.record(&message).await?, Recorded::Open { is_repeated: true });
+        let mut window = world.journal.window(Duration::from_secs(960)).await?;
+        let found = world.journal.applied(&mut window, 10).await?;
+        assert_eq!(found.iter().map(|claimed| (&claimed.id, claimed.is_open)).collect::<Vec<_>>(), [(&message.id, true)]);
+        world.journal.reaffirm(&settled).await?;
+        assert_eq!(world.journal.show(&message.id).await?.expect("a row").applied_by.as_deref(), Some("failover"));
+        Ok(())
+    })
+    .await;
+}
+
 /// Whoever is late, the worker or another node, changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_is_written_once() {
@@ -159,8 +203,8 @@ async fn an_outcome_is_written_once() {
         world.journal.settle(&settled(None), AppliedBy::Inline).await?;
         let before = world.journal.show(&message.id).await?.expect("a row");
         assert_eq!((before.state.as_str(), before.applied_by.as_deref()), ("applied", Some("inline")));
-        let deferred = [Deferred { id: message.id.clone(), retry_in: Duration::from_secs(1), reason: "late".to_owned() }];
-        world.journal.defer(&deferred).await?;
+        let deferred = [Deferred { id: message.id.clone(), retry_in: Duration::from_secs(1) }];
+        world.journal.defer(&deferred, "late").await?;
         world.journal.settle(&settled(Some("late")), AppliedBy::Worker).await?;
         world.journal.settle(&settled(None), AppliedBy::Worker).await?;
         assert_eq!(world.journal.make_all_due().await?, 0);

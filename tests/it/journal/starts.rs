@@ -86,6 +86,62 @@ async fn the_lock_in_postgres_outlives_a_restart_of_postgres() {
     second.await.expect("no panic").expect("it opens").close().await;
 }
 
+/// Nodes of one Redis share the lock; a process that has none, and so would apply to itself alone, is kept out, and waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_redis_stays_off_the_journal_of_a_fleet() {
+    let postgres = Postgres::start();
+    let settings = Settings { url: postgres.url().into(), io: Handle::current() };
+    let fleet = [
+        SqlJournal::open(settings.clone(), Sharing::Nodes).await.expect("a journal"),
+        SqlJournal::open(settings.clone(), Sharing::Nodes).await.expect("the same journal"),
+    ];
+    let look = AnyLook::connect(&postgres).await;
+    assert_eq!(look.locks().await, 2);
+    let waiting = tokio::spawn(SqlJournal::open(settings, Sharing::Alone));
+    let [first, second] = fleet;
+    first.close().await;
+    until("one lock to be left", async || (look.locks().await == 1).then_some(())).await;
+    second.make_all_due().await.expect("the fleet has it");
+    assert!(!waiting.is_finished());
+    second.close().await;
+    waiting.await.expect("no panic").expect("it opens").close().await;
+}
+
+/// During a deploy, and after one that is taken back, a release runs on a form that a later one has made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_a_later_release_is_borne() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        let later = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+            select version + 10000000000, 'of a later release', success, checksum, execution_time
+            from _sqlx_migrations order by version desc limit 1";
+        assert_eq!(world.sql(later).await, 1);
+        let settings = Settings { url: world.config().database_url.clone(), io: Handle::current() };
+        assert!(SqlJournal::migrate(settings.clone()).await?.is_empty());
+        SqlJournal::open(settings, Sharing::Operator).await?.close().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// Whoever waits for silence must not begin anew with each start.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_last_message_came_outlives_a_restart() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        assert_eq!(world.metric_of(0, "rollcall_last_verified_message_timestamp_seconds", "").await, 0.0);
+        let webhook = world.ada_leaves();
+        assert_eq!(world.post(&webhook).await?.status, 204);
+        let seen = world.row(&webhook).await.expect("a row").last_seen_at_ms;
+        world.restart_node().await;
+        until("the moment to be known", async || {
+            let told = world.metric_of(0, "rollcall_last_verified_message_timestamp_seconds", "").await;
+            (told == (seen / 1_000) as f64).then_some(())
+        })
+        .await;
+        Ok(())
+    })
+    .await;
+}
+
 /// Who has no Redis hears of nobody else's changes: it must not go on saying "yes" beside another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_journal_was_taken_by_another_ends() {
@@ -139,10 +195,29 @@ async fn a_node_with_a_journal_of_its_own_may_not_join_the_others() {
         let folder = tempfile::tempdir()?;
         let mut config = world.config().clone();
         config.database_url = format!("sqlite://{}", folder.path().join("rollcall.db").display()).into();
-        // It waits for as long as the other might be dead; see the time it takes.
         let refused = app::build(config, Handle::current()).await.err().expect("it is refused").to_string();
         assert!(refused.contains("another journal") && refused.contains("DATABASE_URL"), "{refused}");
+        assert_eq!(world.redis().query(&["ZCARD", "user-orgs:~nodes"]), "1", "it takes its leave");
         Ok(())
+    })
+    .await;
+}
+
+/// It was killed, and comes back without its file: only its beat is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_died_a_moment_ago_keeps_no_other_journal_out() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let config = Config { redis_url: world.config().redis_url.clone(), ..world.config().clone() };
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        world.redis().query(&[
+            "EVAL",
+            "redis.call('ZADD', 'user-orgs:~nodes', redis.call('TIME')[1] * 1000, 'another/node')",
+            "0",
+        ]);
+        world.nodes.push(Node::start(config, Some(world.journal.clone())).await);
+        world.list(ADA).await.map(|_| ())
     })
     .await;
 }

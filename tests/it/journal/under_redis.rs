@@ -1,6 +1,7 @@
 //! The worker: what a delivery could not confirm is applied when Redis is back, in the times that are promised, and cheaply. I2.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,6 +14,10 @@ use super::{ADA, WORKS, expect_unavailable, on_both_databases, open_message};
 use crate::world::service::{Deployment, Setup, World, run_test};
 use crate::world::wait::until;
 use crate::world::webhooks::event;
+
+/// What is left of the lease of a try that is under way, which is nine seconds. No delay is seen in between: they are of two
+/// seconds, and then of ten.
+const LEASE_MS: RangeInclusive<i64> = 2_001..=9_000;
 
 /// Redis stands still, and loses nothing; one that comes back empty is the subject of `lost_history`.
 #[tokio::test(flavor = "multi_thread")]
@@ -37,31 +42,32 @@ async fn i2_what_redis_could_not_confirm_is_applied_when_it_is_back() {
     .await;
 }
 
-/// The delays as they are written down: each is seen for the first time when it was just given.
+/// The delays as they are written down, each when it is seen for the first time: later than it was given, on a busy machine, or
+/// never. What is exact about them is told where they are made.
 #[tokio::test(flavor = "multi_thread")]
 async fn tries_come_soon_at_first_and_then_once_a_minute() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
         world.redis().kill();
         let webhook = world.ada_leaves();
         expect_unavailable(&world.post(&webhook).await?, "shared-unavailable");
-        // By number of tries: when the next was due at first sight, from then on.
+        // By number of tries: when the next was due at first sight.
         let delays = Mutex::new(BTreeMap::new());
         let seen = AtomicI64::default();
         until("the fifth try", async || {
             let row = world.row(&webhook).await?;
             let due_ms = row.next_attempt_at_ms?;
-            if seen.swap(due_ms, Ordering::Relaxed) != due_ms {
-                let now_ms = world.journal.now().await.ok()?.as_millis() as i64;
-                delays.lock().expect("unpoisoned").insert(row.attempts, due_ms - now_ms);
+            let delay_ms = due_ms - world.journal.now().await.ok()?.as_millis() as i64;
+            if seen.swap(due_ms, Ordering::Relaxed) != due_ms && !LEASE_MS.contains(&delay_ms) {
+                delays.lock().expect("unpoisoned").insert(row.attempts, delay_ms);
             }
-            // Nine seconds are the lease of a try that is under way.
-            delays.lock().expect("unpoisoned").get(&5).filter(|delay_ms| **delay_ms > 9_000).map(|_| ())
+            delays.lock().expect("unpoisoned").range(5..).next().map(|_| ())
         })
         .await;
         let delays = delays.into_inner()?;
-        for (tries, from_ms, to_ms) in [(1, 0, 100), (2, 300, 500), (3, 1_500, 2_000), (4, 9_001, 10_000), (5, 47_500, 72_000)] {
-            assert!((from_ms..=to_ms).contains(&delays[&tries]), "{tries}: {delays:?}");
+        for (tries, most_ms) in [(1, 100), (2, 500), (3, 2_000), (4, 10_000)] {
+            assert!(delays.get(&tries).is_none_or(|delay_ms| *delay_ms <= most_ms), "{tries}: {delays:?}");
         }
+        assert!(delays.range(5..).all(|(_, delay_ms)| (40_000..=72_000).contains(delay_ms)), "{delays:?}");
         Ok(())
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rollcall::ports::{Journal, Recorded, Retention};
 
 use super::{ADA, on_both_databases, open_message};
-use crate::world::service::{Deployment, World};
+use crate::world::service::{Database, Deployment, Setup, World, run_test};
 use crate::world::wait::until;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -111,4 +111,26 @@ impl World {
         assert_eq!(self.post(&webhook).await?.status, 204);
         Ok(())
     }
+}
+
+/// Somebody opens an old message again while the prune has already seen that it is settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_opened_again_is_not_deleted() {
+    let setup = Setup { database: Database::Postgres, ..Setup::default() };
+    run_test(Deployment::Alone, setup, async |world: &mut World| {
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        world.settled(3, "applied", DAY * 31).await;
+        let database = world.database().await;
+        let mut opening = database.begin().await?;
+        let open = "update webhook_messages set state = 'pending' where message_id like 'msg_applied_%_1'";
+        assert_eq!(sqlx::query(open).execute(&mut *opening).await?.rows_affected(), 1);
+        let pruned = world.journal.prune(KEEP, 50).await?;
+        opening.commit().await?;
+        assert_eq!(pruned, 2);
+        assert_eq!(world.rows().await.iter().map(|row| row.state.as_str()).collect::<Vec<_>>(), ["pending"]);
+        Ok(())
+    })
+    .await;
 }

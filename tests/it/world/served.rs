@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::postgres::Postgres;
 use super::redis_server::RedisServer;
 use super::rollcall::hex_digest;
 use super::service::{ADMIN_KEY, READ_KEY};
-use super::wait::until;
+use super::wait::{until, until_eq};
 use super::webhooks::{Webhook, event};
 
 /// Processes and what they need. All are killed when dropped.
@@ -161,6 +161,22 @@ impl Served {
         child.wait().expect("it is gone");
     }
 
+    /// Stops process `number` in the middle of whatever it does (SIGSTOP): its connections stay, nothing is answered.
+    pub fn stand_still(&self, number: usize) {
+        run("kill", &["-STOP", &self.processes[number].child().id().to_string()]);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self, number: usize) {
+        run("kill", &["-CONT", &self.processes[number].child().id().to_string()]);
+    }
+
+    /// Waits until no history is in doubt: whoever puts one back applies what is open too.
+    pub async fn until_whole(&self) {
+        let whole = || self.redis_ref().query(&["HGET", "{user-orgs:~changes}:history", "whole"]);
+        until_eq("the history is whole", "1".to_owned(), whole).await;
+    }
+
     /// Tells the first process to stop, and waits for its end.
     pub async fn terminate(&self) -> ExitStatus {
         run("kill", &["-TERM", &self.processes[0].child().id().to_string()]);
@@ -185,14 +201,21 @@ fn run(program: &str, words: &[&str]) {
 
 /// The address in its log. Somebody must go on reading the log, or the binary would stop at a full pipe.
 fn listening(child: &mut Child) -> String {
-    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let (seen, lines) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            // Shown as soon as nobody waits for it any more.
+            if let Err(unread) = seen.send(line) {
+                eprintln!("{}", unread.0);
+            }
+        }
+    });
     let mut log = String::new();
-    for line in lines.by_ref() {
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) {
         let told: Value = serde_json::from_str(&line).unwrap_or_default();
         if let (Some("listening"), Some(address)) = (told["message"].as_str(), told["address"].as_str()) {
-            let address = address.to_owned();
-            std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
-            return address;
+            return address.to_owned();
         }
         log += &(line + "\n");
     }

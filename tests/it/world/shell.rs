@@ -44,10 +44,25 @@ impl Shell {
 
     /// The binary with these words, not yet started.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
-        command.args(words).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut command = self.prepare(env!("CARGO_BIN_EXE_rollcall"));
+        command.args(words);
+        command
+    }
+
+    fn prepare(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs it to its end on a terminal of 120 columns; whatever it writes is then its stdout.
+    pub fn run_on_a_terminal(&self, words: &[&str]) -> Ran {
+        let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+        let line = format!("stty cols 120; exec {} {}", env!("CARGO_BIN_EXE_rollcall"), words.join(" "));
+        let mut command = self.prepare("script");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
+        Ran(command.args(["-qec", &line, "/dev/null"]).output().expect("util-linux is installed"))
     }
 
     /// Runs it to its end.
