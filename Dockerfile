@@ -27,8 +27,10 @@ COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/rollcall/
 # A named or an unnamed volume takes its owner from the folder that it covers.
 COPY --from=builder --chown=65532:65532 /out/data /data
 COPY --from=builder /out/rollcall /usr/local/bin/rollcall
-ENV DATABASE_URL=sqlite:///data/rollcall.db \
-    ROLLCALL_LISTEN=0.0.0.0:8787
+# The default journal is in the folder it runs in. Neither it nor the address is set as such, so that a platform's own PORT, a
+# ROLLCALL_LISTEN or a DATABASE_URL_FILE is all that needs to be given.
+WORKDIR /data
+ENV PORT=8787
 # By number, so that an orchestrator that forbids root can see that it is not root.
 USER 65532:65532
 VOLUME /data

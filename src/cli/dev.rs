@@ -1,21 +1,24 @@
 //! `rollcall dev`: the service beside a stand-in for Clerk, each on a port of its own, with a small world to try it on.
 //!
 //! No account, no Redis, no database. The two reach each other only over HTTP, with real keys and real signatures. With
-//! `REDIS_URL` in the environment it may be several nodes.
+//! `REDIS_URL` in the environment it may be several nodes. The journal is a file that ends with the world it tells of, unless
+//! one is typed: a `DATABASE_URL` of the environment may be a production's, and is not touched.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::serve::told_to_stop;
 use crate::app::{self, App};
-use crate::config::{Environment, Settings, Typed};
+use crate::config::{ConfigError, Environment, Name, Settings, Typed};
 use crate::dev::{Options, StandIn, World};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::telemetry;
@@ -23,11 +26,11 @@ use crate::telemetry;
 /// The service key of every `dev` on loopback: known to all, so that documented requests work when pasted.
 pub const DEV_KEY: &str = "rk_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev";
 
-/// Arguments of `dev`.
-#[derive(Debug, clap::Args)]
+/// Arguments of `dev`. No `Debug`: the URL may hold a password.
+#[derive(clap::Args)]
 #[command(
-    after_help = "Settings other than keys, secrets and addresses come from the environment and rollcall.toml, as for serve.\n\n\
-    Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
+    after_help = "Settings other than keys, secrets, addresses and the journal come from the environment and rollcall.toml, as \
+    for serve.\n\nExit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
 )]
 pub(super) struct Args {
     /// Where the service listens; loopback only
@@ -39,6 +42,9 @@ pub(super) struct Args {
     /// How many nodes; more than one need REDIS_URL, and listen on the ports after both of the above
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
+    /// A journal that stays; DATABASE_URL is not read [default: a file of its own, gone when it ends]
+    #[arg(long, value_name = "URL", conflicts_with = "clerk_only")]
+    database_url: Option<String>,
     /// Only the stand-in for Clerk: prints the environment for a `rollcall serve` beside it
     #[arg(long)]
     clerk_only: bool,
@@ -51,7 +57,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
         ));
     }
     let environment = environment(&args);
-    let settings = Settings::gather(&Typed::default(), &environment)?;
+    let settings = gather(&args, &environment)?;
     if args.nodes > 1 && settings.redis()?.is_none() {
         return Err(super::Usage("several nodes share what changes through Redis: set REDIS_URL".to_owned()).into());
     }
@@ -66,17 +72,22 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
             clerk.stop().await;
             return Ok(());
         }
-        let environment = environment.with("CLERK_API_URL", clerk.url());
-        let folder = Folder::make()?;
-        let environment = folder.journal(environment);
-        let journal = open_journal(&environment, io).await?;
+        let folder = if args.database_url.is_some() { None } else { Some(Folder::make()?) };
+        let file = folder.as_ref().map(Folder::journal);
+        let environment = environment.with("CLERK_API_URL", clerk.url()).with("DATABASE_URL", file.clone().unwrap_or_default());
+        let url = gather(&args, &environment)?.database_url()?;
+        // They share one process, so they may share a file too.
+        let journal = Arc::new(SqlJournal::open(journal::Settings { url, io: io.clone() }, Sharing::Alone).await?);
         let mut nodes = Vec::new();
         for number in 0..args.nodes {
-            nodes.push(build_node(node_address(&args, number), &environment, &clerk, journal.clone(), io).await?);
+            nodes.push(build_node(&args, number, &environment, &clerk, journal.clone(), io).await?);
         }
         let addresses: Vec<SocketAddr> = nodes.iter().map(App::address).collect();
         clerk.sender().set_endpoints(addresses.iter().map(|address| format!("http://{address}/webhooks/clerk")).collect());
-        println!("{}", guide(&addresses, &clerk.url(), environment.get("DATABASE_URL").unwrap_or_default()));
+        if file.is_some() && names_a_journal() {
+            eprintln!("DATABASE_URL is set and not used: the journal of this world is a file of its own (or --database-url)");
+        }
+        println!("{}", guide(&addresses, &clerk.url(), file.as_deref()));
         run_all(nodes, shutdown).await?;
         journal.close().await;
         clerk.stop().await;
@@ -85,7 +96,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process's own, except for what the stand-in decides.
+/// The process's own, except for what the stand-in decides, and the journal.
 fn environment(args: &Args) -> Environment {
     let defaults = Options::default();
     Environment::of_process()
@@ -93,6 +104,18 @@ fn environment(args: &Args) -> Environment {
         .with("CLERK_WEBHOOK_SIGNING_SECRET", defaults.webhook_secret)
         .with("CLERK_API_URL", format!("http://{}", args.clerk_listen))
         .with("ROLLCALL_API_KEYS", key_entry())
+        .with("DATABASE_URL", "")
+}
+
+/// Whether the environment names a journal.
+fn names_a_journal() -> bool {
+    let process = Environment::of_process();
+    ["DATABASE_URL", "DATABASE_URL_FILE"].into_iter().any(|variable| process.get(variable).is_some())
+}
+
+/// The settings, with the one that has a flag here.
+fn gather(args: &Args, environment: &Environment) -> Result<Settings, ConfigError> {
+    Settings::gather(&Typed::only(Name::DatabaseUrl, args.database_url.clone()), environment)
 }
 
 fn key_entry() -> String {
@@ -106,28 +129,27 @@ async fn start_clerk(args: &Args, io: &Handle) -> anyhow::Result<StandIn> {
     io.spawn(StandIn::start(options)).await.context("the stand-in did not start")?
 }
 
-/// The journal of all nodes: they share one process, so they may share a file too.
-async fn open_journal(environment: &Environment, io: &Handle) -> anyhow::Result<Arc<SqlJournal>> {
-    let url = Settings::gather(&Typed::default(), environment)?.database_url()?;
-    Ok(Arc::new(SqlJournal::open(journal::Settings { url, io: io.clone() }, Sharing::Alone).await?))
-}
-
 /// A folder of this run's own, gone when it ends: what `dev` remembers is of a world that ends with it.
 struct Folder(PathBuf);
 
 impl Folder {
+    /// New, and nobody else's: one that a killed run left is not entered, nor one that somebody laid out for us.
     fn make() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("rollcall-dev-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
+        loop {
+            let mut random = [0; 8];
+            rand::fill(&mut random).ok().context("the system gives no randomness")?;
+            let path = std::env::temp_dir().join(format!("rollcall-dev-{:016x}", u64::from_ne_bytes(random)));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+            }
+        }
     }
 
-    /// The journal is in there, unless the environment names one.
-    fn journal(&self, environment: Environment) -> Environment {
-        match environment.get("DATABASE_URL").or(environment.get("DATABASE_URL_FILE")) {
-            Some(_) => environment,
-            None => environment.with("DATABASE_URL", format!("sqlite://{}", self.0.join("rollcall.db").display())),
-        }
+    /// The URL of the journal in there.
+    fn journal(&self) -> String {
+        format!("sqlite://{}", self.0.join("rollcall.db").display())
     }
 }
 
@@ -139,7 +161,8 @@ impl Drop for Folder {
 }
 
 async fn build_node(
-    address: SocketAddr,
+    args: &Args,
+    number: u16,
     environment: &Environment,
     clerk: &StandIn,
     journal: Arc<SqlJournal>,
@@ -147,10 +170,10 @@ async fn build_node(
 ) -> anyhow::Result<App> {
     let environment = environment
         .clone()
-        .with("ROLLCALL_LISTEN", address.to_string())
+        .with("ROLLCALL_LISTEN", node_address(args, number).to_string())
         .with("CLERK_SECRET_KEY", clerk.secret_key())
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
-    let config = Settings::gather(&Typed::default(), &environment)?.resolve()?;
+    let config = gather(args, &environment)?.resolve()?;
     app::build_on(config, journal, io.clone()).await.context("cannot start")
 }
 
@@ -197,8 +220,8 @@ export ROLLCALL_LISTEN={listen}",
     )
 }
 
-/// Requests that work when pasted.
-fn guide(nodes: &[SocketAddr], clerk: &str, journal: &str) -> String {
+/// Requests that work when pasted. A journal that was typed is not repeated: its URL may hold a password.
+fn guide(nodes: &[SocketAddr], clerk: &str, journal: Option<&str>) -> String {
     let at = format!("http://{}", nodes[0]);
     let ask = |path: &str| format!("curl -s -H 'Authorization: Bearer {DEV_KEY}' '{at}{path}'");
     let tell = |method: &str, path: &str, body: &str| {
@@ -226,12 +249,10 @@ Grant, change a role, rename, delete; an organization that no webhook tells of s
   {rename}
   {silent}
   {delete}
-
-What was received, and what became of it:
-  DATABASE_URL={journal} rollcall journal list
-
+{look}
 The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
 ",
+        look = journal.map(look).unwrap_or_default(),
         list = ask("/v1/users/user_ada/orgs"),
         by_id = ask("/v1/users/user_ada/orgs/org_harbour_works"),
         by_slug = ask("/v1/users/user_ada/orgs/harbour-works"),
@@ -249,9 +270,42 @@ The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
     )
 }
 
+/// How the journal is looked at, with the binary that runs: it need not be on the path.
+fn look(journal: &str) -> String {
+    let binary = std::env::current_exe().unwrap_or_else(|_| "rollcall".into());
+    let (binary, url) = (quoted(&binary.to_string_lossy()), quoted(journal));
+    format!("\nWhat was received, and what became of it:\n  {binary} journal list --database-url {url}\n")
+}
+
+/// One word for a shell, whatever is in it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn each_run_has_a_folder_of_its_own_that_nobody_else_may_enter_and_that_is_gone_with_it() {
+        let (one, other) = (Folder::make().unwrap(), Folder::make().unwrap());
+        assert_ne!(one.0, other.0);
+        let path = one.0.clone();
+        std::fs::write(path.join("rollcall.db"), "").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(one);
+        assert!(!path.exists() && other.0.exists());
+    }
+
+    #[test]
+    fn a_quoted_word_is_one_word_for_a_shell() {
+        for word in ["sqlite:///tmp/a b/rollcall.db", "it's $HOME `x` \"y\" \\", ""] {
+            let told = std::process::Command::new("sh").args(["-c", &format!("printf %s {}", quoted(word))]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&told.stdout), word);
+        }
+    }
 
     #[test]
     fn the_key_has_the_form_of_a_key() {

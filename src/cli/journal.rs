@@ -18,6 +18,7 @@ mod stats;
 mod words;
 
 pub(super) use chosen::Chosen;
+pub(super) use words::age;
 
 /// What can be done with the journal.
 #[derive(Subcommand)]

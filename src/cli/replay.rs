@@ -33,10 +33,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// Arguments of `replay`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 every answer was 2xx, or all was applied, 1 something failed, or nobody applies anything, \
-                        2 typed wrongly, 78 bad configuration, 130 a replay from the journal was interrupted"
-)]
+#[command(after_help = "Exit codes: 0 every answer was 2xx, or all was applied, 1 something failed, is buried again, or nobody \
+                        applies anything, 2 typed wrongly, 78 bad configuration, 130 a replay from the journal was interrupted")]
 pub(super) struct Args {
     /// Files, or folders of .json files; each file is the bare body of one webhook
     #[arg(required_unless_present = "from_journal", value_name = "PATH")]

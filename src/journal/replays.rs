@@ -14,7 +14,7 @@ use super::SqlJournal;
 use super::database::{Dialect, unavailable};
 use super::filter::{Cursor, Filter, State, matching};
 use super::outcomes;
-use super::rows::{next, texts};
+use super::rows::{OPERATOR_TIME_MAX, next, texts};
 use crate::ports::JournalError;
 
 /// Replays that are looked through for one of the same selection: an operator's acts of years.
@@ -24,7 +24,8 @@ const LOOKED_AT_MAX: i64 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
-    /// As it was typed: asking for the same again means the same replay, also when it names a moment as "two hours ago".
+    /// As it was typed: asking for the same again means the same replay. Whoever names a moment as "two hours ago" looks at
+    /// when that one was begun.
     pub typed: String,
     /// Which messages.
     pub filter: Filter,
@@ -35,6 +36,8 @@ pub struct Selection {
 pub struct Replay {
     /// Its number.
     pub id: i64,
+    /// When it was begun, by the database's clock, in milliseconds since the Unix epoch.
+    pub begun_at_ms: i64,
     filter: Filter,
 }
 
@@ -43,7 +46,7 @@ pub struct Replay {
 pub struct ReplayStanding {
     /// How many messages were asked for.
     pub requested: u64,
-    /// How many of these are still to be applied.
+    /// How many of these are still open.
     pub pending: u64,
 }
 
@@ -55,8 +58,8 @@ impl Selection {
 }
 
 impl ReplayStanding {
-    /// How many were applied once more.
-    pub fn applied(&self) -> u64 {
+    /// How many have an outcome once more: applied, or buried again.
+    pub fn settled(&self) -> u64 {
         self.requested.saturating_sub(self.pending)
     }
 }
@@ -69,13 +72,14 @@ impl SqlJournal {
 
     /// The latest replay of the same selection, if it is unfinished.
     pub async fn unfinished_replay(&self, selection: &Selection) -> Result<Option<Replay>, JournalError> {
-        let sql = "select replay_id, selection, finished_at_ms from replays order by replay_id desc limit $1";
+        let sql = "select replay_id, selection, begun_at_ms, finished_at_ms from replays order by replay_id desc limit $1";
         let rows = self.database.read(sqlx::query(sql).bind(LOOKED_AT_MAX).fetch_all(self.database.pool())).await?;
         let mut replays = rows.iter().filter_map(|row| Some((row, stored(row)?)));
         let Some((row, same)) = replays.find(|(_, stored)| stored.typed == selection.typed) else { return Ok(None) };
         let finished_at_ms: Option<i64> = row.try_get("finished_at_ms").map_err(unavailable)?;
         let id = row.try_get("replay_id").map_err(unavailable)?;
-        Ok(finished_at_ms.is_none().then_some(Replay { id, filter: same.filter }))
+        let begun_at_ms = row.try_get("begun_at_ms").map_err(unavailable)?;
+        Ok(finished_at_ms.is_none().then_some(Replay { id, begun_at_ms, filter: same.filter }))
     }
 
     /// Begins a replay of what was received up to now.
@@ -88,7 +92,7 @@ impl SqlJournal {
         let text = serde_json::to_string(&selection).expect("ids, words and numbers always serialise");
         let dialect = self.database.dialect();
         let writing = self.database.write(move |on| async move { begin(on, dialect, text, until_ms, messages).await }.boxed());
-        Ok(Replay { id: writing.await?, filter })
+        Ok(Replay { id: writing.await?, begun_at_ms: now_ms, filter })
     }
 
     /// Asks for the next messages of a replay, at most `rows_max`, in order of arrival; how many. None are left at 0. Several
@@ -108,6 +112,13 @@ impl SqlJournal {
         Ok(ReplayStanding { requested: number("requested")?, pending: number("pending")? })
     }
 
+    /// How many of the messages that a replay asked for are buried again: what was done once more is their eviction.
+    pub async fn replay_buried(&self, replay: &Replay) -> Result<u64, JournalError> {
+        let sql = "select count(*) from webhook_messages where state = 'buried' and replay_id = $1";
+        let reading = sqlx::query(sql).bind(replay.id).fetch_one(self.database.pool());
+        count(&self.database.read_within(OPERATOR_TIME_MAX, reading).await?)
+    }
+
     /// How many messages of a replay are still to be asked for.
     pub async fn replay_left(&self, replay: &Replay) -> Result<u64, JournalError> {
         let sql = "select cursor_received_at_ms, cursor_message_id from replays where replay_id = $1";
@@ -125,8 +136,7 @@ impl SqlJournal {
         let sql =
             concat!("select count(*) from webhook_messages where (received_at_ms, message_id) > ($9, $10) and ", matching!());
         let question = filter.bind(sqlx::query(sql)).bind(behind.received_at_ms).bind(behind.message_id.clone());
-        let row = self.database.read(question.fetch_one(self.database.pool())).await?;
-        row.try_get::<i64, _>(0).map(i64::unsigned_abs).map_err(unavailable)
+        count(&self.database.read_within(OPERATOR_TIME_MAX, question.fetch_one(self.database.pool())).await?)
     }
 }
 
@@ -176,6 +186,10 @@ async fn advance(on: &mut AnyConnection, id: i64, opened: u64, last: Cursor) -> 
 async fn finish(on: &mut AnyConnection, dialect: Dialect, id: i64) -> sqlx::Result<()> {
     let sql = dialect.sql("update replays set finished_at_ms = {now} where replay_id = $1 and finished_at_ms is null");
     sqlx::query(sql).bind(id).execute(on).await.map(|_| ())
+}
+
+fn count(row: &AnyRow) -> Result<u64, JournalError> {
+    row.try_get::<i64, _>(0).map(i64::unsigned_abs).map_err(unavailable)
 }
 
 fn cursor(row: &AnyRow) -> sqlx::Result<Cursor> {

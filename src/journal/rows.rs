@@ -7,9 +7,9 @@ use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::SqlJournal;
 use super::database::{Dialect, unavailable};
 use super::filter::{Cursor, Filter, matching};
+use super::{SqlJournal, outcomes};
 use crate::domain::MessageId;
 use crate::ports::JournalError;
 
@@ -51,6 +51,8 @@ macro_rules! columns {
     };
 }
 
+/// How long reads may take that only an operator waits for: they may look at every message.
+pub(super) const OPERATOR_TIME_MAX: Duration = Duration::from_secs(30);
 /// Messages made due in one transaction: no delivery waits long behind it.
 const RETRY_BATCH_MAX: u32 = 500;
 
@@ -65,7 +67,7 @@ impl SqlJournal {
             " order by received_at_ms desc, message_id desc limit $9"
         );
         let question = filter.bind(sqlx::query(sql)).bind(i64::from(rows_max));
-        let rows = self.database.read(question.fetch_all(self.database.pool())).await?;
+        let rows = self.database.read_within(OPERATOR_TIME_MAX, question.fetch_all(self.database.pool())).await?;
         rows.iter().map(|row| read(row, None)).collect::<sqlx::Result<_>>().map_err(unavailable)
     }
 
@@ -143,6 +145,7 @@ async fn retry_next(
 
 /// What was settled belongs to no replay any more: this is asked for by itself.
 async fn reopen(on: &mut AnyConnection, dialect: Dialect, ids: &[String]) -> sqlx::Result<Vec<String>> {
+    outcomes::take(&mut *on, dialect, &texts(ids)).await?;
     let sql = dialect.sql(
         "update webhook_messages set state = 'pending', next_attempt_at_ms = {now},
             opened_at_ms = case when state = 'pending' then opened_at_ms else {now} end,

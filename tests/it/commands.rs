@@ -251,6 +251,17 @@ fn a_health_check_asks_the_address_of_the_service() {
 }
 
 #[test]
+fn a_health_check_finds_the_service_by_its_port_alone_and_by_its_address_before_that() {
+    let server = Answers::with(&[200, 200]);
+    let port = server.url.rsplit(':').next().expect("a port").to_owned();
+    let shell = Shell::new().set("PORT", &port);
+    shell.run(&["healthcheck"]).ends_with(0);
+    let shell = shell.set("PORT", "9").set("ROLLCALL_LISTEN", &format!("127.0.0.1:{port}"));
+    shell.run(&["healthcheck"]).ends_with(0);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
 fn serve_stops_with_0_when_told_to() {
     let shell = Shell::new()
         .set("CLERK_SECRET_KEY", "sk_test_0123456789")

@@ -1,12 +1,14 @@
 //! `rollcall journal list|show|retry|stats` as an operator or a script meets them, with and without a service beside them.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rollcall::dev::World as ClerkWorld;
 use rollcall::domain::{OrganizationId, Subject};
 use rollcall::ports::{AppliedBy, Deferred, Journal, Message, Settled};
 use serde_json::Value;
+use sqlx::PgPool;
 
 use crate::world::operator::{Operator, appeared, ended, id};
 use crate::world::rollcall::Rollcall;
@@ -168,6 +170,32 @@ async fn check_retries(operator: Operator) {
     operator.run(&["journal", "retry", "--state", "buried"]).ends_with(0).says(&["1 message made due"]);
     operator.run(&["journal", "retry", "msg_00001"]).ends_with(0).says(&["1 message made due"]);
     assert_eq!(states().await, expected([("pending", true), ("pending", true), ("ignored", false), ("pending", true)]));
+}
+
+/// Whoever writes several messages takes them in the order of their ids, or two of them could wait for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_waits_for_a_message_holds_none_behind_it() -> anyhow::Result<()> {
+    let operator = Operator::on_postgres();
+    // In the table, and in what is asked for, the second comes first.
+    operator.receive(&[appeared(2, "user_ada")]).await;
+    operator.receive(&[appeared(1, "user_ada")]).await;
+    let server = PgPool::connect(&operator.url()).await?;
+    let mut held = server.begin().await?;
+    sqlx::query("select 1 from webhook_messages where message_id = 'msg_00001' for update").execute(&mut *held).await?;
+
+    let retry = operator.shell.command(&["journal", "retry", "msg_00002", "msg_00001"]).stdout(Stdio::null()).spawn()?;
+    until("the retry waits", async || {
+        let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        let waiting = sqlx::query_scalar::<_, i64>(sql).fetch_one(&server).await.expect("the server answers");
+        (waiting > 0).then_some(())
+    })
+    .await;
+    let second = "select 1 from webhook_messages where message_id = 'msg_00002' for update nowait";
+    sqlx::query(second).execute(&mut *held).await.expect("nobody has the second");
+    held.rollback().await?;
+    let ended = tokio::task::spawn_blocking(|| retry.wait_with_output()).await??;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use rollcall::dev::World as ClerkWorld;
 use rollcall::journal::Row;
-use rollcall::ports::{Deferred, Journal, Message};
+use rollcall::ports::{AppliedBy, Deferred, Journal, Message, Settled};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
@@ -116,6 +116,48 @@ async fn no_more_than_the_rate_is_asked_for() {
     assert_eq!((&summary["replayed"], changes(&rollcall)), (&101.into(), before + 101));
 }
 
+/// These messages as an intake leaves them that could not read them: whom they name is evicted, and they are buried.
+async fn bury(operator: &Operator, numbers: std::ops::Range<usize>) {
+    let unreadable = |number: usize| Message {
+        payload: Some(r#"{"change":{"kind":"userCreated","user":"user_mei"},"unreadable":"no user in it"}"#.to_owned()),
+        ..appeared(number, "user_mei")
+    };
+    let messages: Vec<Message> = numbers.map(unreadable).collect();
+    operator.receive(&messages).await;
+    let buried = |message: Message| Settled { id: message.id, buried_because: Some("no user in it".to_owned()) };
+    let settled: Vec<Settled> = messages.into_iter().map(buried).collect();
+    operator.at(async |journal| journal.settle(&settled, AppliedBy::Inline).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_buried_again_is_told_apart_from_what_is_applied_and_is_exit_code_1() {
+    let operator = Operator::new();
+    operator.apply(&messages(5)).await;
+    bury(&operator, 5..8).await;
+    let _rollcall = serve(&operator).await;
+    let ran = operator.run(&["replay", "--from-journal"]).ends_with(1);
+    ran.says(&["5 messages replayed in ", "\n3 still cannot be read", "rollcall journal list --state buried"]);
+    let summary = operator.run(&["replay", "--from-journal", "--anew", "--json"]).ends_with(1).json();
+    assert_eq!((&summary["end"], &summary["messages"], &summary["requested"]), (&"done".into(), &8.into(), &8.into()));
+    assert_eq!((&summary["replayed"], &summary["buried"], &summary["pending"]), (&5.into(), &3.into(), &0.into()));
+    assert!(operator.rows().await.iter().filter(|row| row.state == "buried").all(|row| row.replay_id == Some(2)));
+    let readable = operator.run(&["replay", "--from-journal", "--user", "user_ada", "--json"]).ends_with(0).json();
+    assert_eq!((&readable["buried"], &readable["replayed"]), (&0.into(), &1.into()), "{readable}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_replay_counts_what_was_buried_before_and_says_how_many_were_applied_before() {
+    let operator = Operator::new();
+    operator.apply(&messages(5)).await;
+    bury(&operator, 5..8).await;
+    interrupted(&operator, &["replay", "--from-journal"], 0).await;
+    let _rollcall = serve(&operator).await;
+    let is_settled = async || operator.rows().await.iter().all(|row| row.state != "pending").then_some(());
+    until("the worker settles them", is_settled).await;
+    let ran = operator.run(&["replay", "--from-journal"]).ends_with(1);
+    ran.says(&["going on with replay 1", "0 messages replayed in ", "(replay 1, 5 before)", "\n3 still cannot be read"]);
+}
+
 /// One picture of the bar: how far it is, of how many, how many a second, and how long it takes yet.
 fn picture(text: &str) -> Option<(u64, u64, f64, &str)> {
     let told: Vec<&str> = text.split_whitespace().collect();
@@ -212,6 +254,59 @@ fn row(membership: &Value) -> (String, String) {
     (text("membershipId"), text("role"))
 }
 
+/// An unfinished replay of these words, begun so long ago.
+async fn interrupted(operator: &Operator, words: &[&str], begun_ago_ms: i64) {
+    let all = operator.rows().await.len();
+    let process = operator.shell.command(words).stdout(Stdio::piped()).spawn().expect("it starts");
+    until("all are asked for", async || requested(operator).await.filter(|requested| *requested as usize == all)).await;
+    interrupt(&process);
+    let output = tokio::task::spawn_blocking(|| process.wait_with_output()).await.expect("it ends").expect("it is our child");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let mut connection = SqliteConnection::connect(&operator.url()).await.expect("the file is there");
+    let sql = "update replays set begun_at_ms = begun_at_ms - $1 where replay_id = (select max(replay_id) from replays)";
+    sqlx::query(sql).bind(begun_ago_ms).execute(&mut connection).await.expect("it can be written");
+    connection.close().await.expect("it closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_count_back_from_now_go_on_with_a_replay_only_while_they_mean_the_same_messages() {
+    const HOUR_MS: i64 = 3_600_000;
+    let operator = Operator::new();
+    operator.apply(&messages(40)).await;
+    let words = ["replay", "--from-journal", "--since", "2h"];
+    interrupted(&operator, &words, 2 * HOUR_MS).await;
+    let _rollcall = serve(&operator).await;
+    until("they are applied", async || operator.rows().await.iter().all(|row| row.state == "applied").then_some(())).await;
+
+    let dry = operator.run(&[&words[..], &["--dry-run", "--json"]].concat()).ends_with(0).says(&["replay 1", "left as it is"]);
+    assert_eq!((&dry.json()["replayId"], &dry.json()["messages"]), (&Value::Null, &40.into()));
+    let ran = operator.run(&[&words[..], &["--json"]].concat()).ends_with(0).says(&["begun 2 h ago", "left as it is"]);
+    let summary = ran.json();
+    assert_eq!((&summary["replayId"], &summary["isResumed"]), (&2.into(), &false.into()), "{summary}");
+    assert_eq!((&summary["replayed"], &summary["messages"]), (&40.into(), &40.into()), "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_begun_lately_or_of_dates_goes_on_and_says_since_when() {
+    const HOUR_MS: i64 = 3_600_000;
+    let chosen: [(&[&str], i64, &str); 3] = [
+        (&["--since", "2h"], HOUR_MS + HOUR_MS / 2, "begun 90 min ago"),
+        (&["--since", "2000-01-01T00:00:00Z"], 720 * HOUR_MS, "begun 30 days ago"),
+        (&[], 720 * HOUR_MS, "begun 30 days ago"),
+    ];
+    for (flags, begun_ago_ms, told) in chosen {
+        let operator = Operator::new();
+        operator.apply(&messages(6)).await;
+        let words = [&["replay", "--from-journal"], flags].concat();
+        interrupted(&operator, &words, begun_ago_ms).await;
+        let dry = operator.run(&[&words[..], &["--dry-run", "--json"]].concat()).ends_with(0).json();
+        assert_eq!(dry["replayId"], 1, "{flags:?}: {dry}");
+        let _rollcall = serve(&operator).await;
+        let ran = operator.run(&words).ends_with(0);
+        ran.says(&["going on with replay 1: 6 of 6", told, "received since is not in it", "--anew"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_nobody_applies_says_so_stays_within_its_bound_and_is_applied_when_a_service_starts() {
     let operator = Operator::new();
@@ -233,11 +328,7 @@ async fn a_replay_that_nobody_applies_says_so_stays_within_its_bound_and_is_appl
 async fn a_replay_begun_anew_leaves_the_unfinished_one_behind_for_good() {
     let operator = Operator::new();
     operator.apply(&messages(40)).await;
-    let process = operator.shell.command(&["replay", "--from-journal"]).stdout(Stdio::piped()).spawn().expect("it starts");
-    until("all are asked for", async || requested(&operator).await.filter(|requested| *requested == 40)).await;
-    interrupt(&process);
-    let output = tokio::task::spawn_blocking(|| process.wait_with_output()).await.expect("it ends").expect("it is our child");
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    interrupted(&operator, &["replay", "--from-journal"], 0).await;
 
     let _rollcall = serve(&operator).await;
     until("they are applied", async || operator.rows().await.iter().all(|row| row.state == "applied").then_some(())).await;

@@ -11,6 +11,7 @@ mod contract_problems;
 mod contract_reads;
 mod crashes;
 mod denials;
+mod dev;
 mod evictions;
 mod interleavings;
 mod journal;

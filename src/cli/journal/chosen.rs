@@ -59,6 +59,16 @@ impl Chosen {
         }
     }
 
+    /// For how long the same words mean nearly the same messages: the length of a span that ends, or is counted back, from
+    /// now. None where every moment is a date: they mean the same for ever.
+    pub(in crate::cli) fn lasts(&self) -> Option<Duration> {
+        let ago = |when: &Option<When>| when.as_ref().and_then(When::ago);
+        match (ago(&self.since), ago(&self.until)) {
+            (Some(since), Some(until)) => Some(since.saturating_sub(until)),
+            (since, until) => since.or(until),
+        }
+    }
+
     /// As typed, the flags in an order of ours: the same choice is the same text.
     pub(in crate::cli) fn typed(&self) -> String {
         let flags = [
@@ -78,6 +88,13 @@ impl When {
         match self.meant {
             Meant::Ago(ago) => millis(now.saturating_sub(ago)),
             Meant::At(ms) => ms,
+        }
+    }
+
+    fn ago(&self) -> Option<Duration> {
+        match self.meant {
+            Meant::Ago(ago) => Some(ago),
+            Meant::At(_) => None,
         }
     }
 }
@@ -140,6 +157,23 @@ mod tests {
         {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn words_that_count_back_from_now_mean_the_same_for_as_long_as_their_span_and_dates_for_ever() {
+        let check = |since: Option<&str>, until: Option<&str>, expected: Option<u64>| {
+            let when = |text: Option<&str>| text.map(|text| text.parse().expect("a moment"));
+            let chosen = Chosen { since: when(since), until: when(until), ..Chosen::default() };
+            assert_eq!(chosen.lasts(), expected.map(Duration::from_secs), "{since:?} {until:?}");
+        };
+        let date = Some("2026-03-01T12:00:00Z");
+        check(Some("2h"), None, Some(7_200));
+        check(Some("2h"), Some("30m"), Some(5_400));
+        check(Some("2h"), Some("1772366400123"), Some(7_200));
+        check(date, Some("1h"), Some(3_600));
+        check(date, date, None);
+        check(date, None, None);
+        check(None, None, None);
     }
 
     #[test]

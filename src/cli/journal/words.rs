@@ -17,7 +17,7 @@ pub(super) fn span(ms: i64) -> String {
 }
 
 /// How long ago, or in how long.
-pub(super) fn age(at_ms: i64, now: Duration) -> String {
+pub(in crate::cli) fn age(at_ms: i64, now: Duration) -> String {
     match i64::try_from(now.as_millis()).unwrap_or(i64::MAX).saturating_sub(at_ms) {
         ago if ago >= 0 => format!("{} ago", span(ago)),
         ahead => format!("in {}", span(ahead.saturating_neg())),

@@ -1,7 +1,8 @@
 //! `rollcall replay --from-journal`: applies settled messages of the journal once more. Messages are made open again, a batch
 //! at a time, and the worker of a running service applies them; nothing is applied here. Upholds I12.
 //!
-//! How far it came is in the journal: stopped at any moment and typed again, it goes on with exactly the rest.
+//! How far it came is in the journal: stopped at any moment and typed again, it goes on with exactly the rest. Words that count
+//! back from now mean other messages later: then they begin a new one.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::pace::Pace;
 use super::summary::{Dry, End, Summary};
 use crate::cli::Usage;
-use crate::cli::journal::{Chosen, Place};
+use crate::cli::journal::{Chosen, Place, age};
 use crate::journal::{Replay, ReplayStanding, Selection, SqlJournal};
 use crate::ports::JournalError;
 
@@ -76,18 +77,26 @@ pub(super) fn run(args: &Args, manner: &Manner, io: &Handle) -> anyhow::Result<E
     })
 }
 
-async fn selection(journal: &SqlJournal, chosen: &Chosen) -> anyhow::Result<Selection> {
-    Ok(Selection::new(chosen.typed(), chosen.filter(journal.now().await?, Vec::new())?))
-}
-
-/// The unfinished replay of the same selection, unless a new one is wanted.
-async fn unfinished(journal: &SqlJournal, selection: &Selection, args: &Args) -> Result<Option<Replay>, JournalError> {
-    if args.anew { Ok(None) } else { journal.unfinished_replay(selection).await }
+/// What is asked for, and the unfinished replay of the same words that goes on, if one does.
+async fn asked(journal: &SqlJournal, args: &Args) -> anyhow::Result<(Selection, Option<Replay>)> {
+    let now = journal.now().await?;
+    let selection = Selection::new(args.chosen.typed(), args.chosen.filter(now, Vec::new())?);
+    let unfinished = if args.anew { None } else { journal.unfinished_replay(&selection).await? };
+    let is_meant = |replay: &Replay| {
+        let begun_at = Duration::from_millis(replay.begun_at_ms.max(0).unsigned_abs());
+        args.chosen.lasts().is_none_or(|lasts| now.saturating_sub(begun_at) < lasts)
+    };
+    if let Some(replay) = unfinished.as_ref().filter(|replay| !is_meant(replay)) {
+        let (id, age) = (replay.id, age(replay.begun_at_ms, now));
+        eprintln!(
+            "replay {id} of the same words is unfinished, but was begun {age} and means other messages: it is left as it is"
+        );
+    }
+    Ok((selection, unfinished.filter(is_meant)))
 }
 
 async fn tell(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Result<ExitCode> {
-    let selection = selection(journal, &args.chosen).await?;
-    let unfinished = unfinished(journal, &selection, args).await?;
+    let (selection, unfinished) = asked(journal, args).await?;
     let messages = match &unfinished {
         Some(replay) => journal.replay_left(replay).await?,
         None => journal.count_replay(&selection).await?,
@@ -98,23 +107,25 @@ async fn tell(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Res
 async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::Result<ExitCode> {
     // From here on SIGINT ends nothing by itself.
     let interrupt = signal(SignalKind::interrupt())?;
-    let selection = selection(journal, &args.chosen).await?;
-    let unfinished = unfinished(journal, &selection, args).await?;
+    let (selection, unfinished) = asked(journal, args).await?;
     let is_resumed = unfinished.is_some();
     let replay = match unfinished {
         Some(replay) => replay,
         None if journal.count_replay(&selection).await? > 0 => journal.begin_replay(&selection).await?,
         None => return Summary::of_nothing().report(manner.json),
     };
-    let before = journal.replay_standing(&replay).await?;
+    let (before, buried_before) = (journal.replay_standing(&replay).await?, journal.replay_buried(&replay).await?);
     let messages = before.requested + journal.replay_left(&replay).await?;
     if is_resumed {
-        let (id, requested) = (replay.id, before.requested);
-        eprintln!("going on with replay {id}: {requested} of {messages} messages were asked for (--anew begins a new one)");
+        let (id, requested, age) = (replay.id, before.requested, age(replay.begun_at_ms, journal.now().await?));
+        eprintln!(
+            "going on with replay {id}: {requested} of {messages} messages were asked for. It was begun {age}, and what was \
+             received since is not in it; --anew begins a new one"
+        );
     }
     let bar = &manner.bar;
     bar.set_length(messages);
-    bar.set_position(before.applied());
+    bar.set_position(before.settled());
     bar.reset_eta();
     let began = Instant::now();
     let run = Run { journal, replay: &replay, rate: manner.rate, bar, interrupt };
@@ -122,12 +133,17 @@ async fn replay(journal: &SqlJournal, args: &Args, manner: &Manner) -> anyhow::R
     bar.finish_and_clear();
     let (end, standing) = ended?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let replayed = standing.applied().saturating_sub(before.applied());
+    let buried = match journal.replay_buried(&replay).await {
+        // Who stops it wants no error of a journal that is away.
+        Err(_) if end == End::Interrupted => buried_before,
+        buried => buried?,
+    };
+    let replayed = (standing.settled() + buried_before).saturating_sub(before.settled() + buried);
     let ReplayStanding { requested, pending } = standing;
     // What was open when the replay passed it was not asked for, what was settled since it was begun, was.
     let messages = if end == End::Done { requested } else { messages.max(requested) };
-    let summary = Summary { replay_id: Some(replay.id), end, is_resumed, messages, requested, pending, replayed, took_ms };
-    summary.report(manner.json)
+    let replay_id = Some(replay.id);
+    Summary { replay_id, end, is_resumed, messages, requested, pending, buried, replayed, took_ms }.report(manner.json)
 }
 
 /// One run of a replay.
@@ -149,7 +165,7 @@ impl Run<'_> {
             // A journal that is away or locked for a moment is asked again.
             let failed = match stepped {
                 Ok(now) => {
-                    if now.pending == 0 || now.applied() > standing.applied() {
+                    if now.pending == 0 || now.settled() > standing.settled() {
                         moved_at = Instant::now();
                     }
                     standing = now;
@@ -157,7 +173,7 @@ impl Run<'_> {
                 }
                 Err(error) => Some(error),
             };
-            self.bar.set_position(standing.applied());
+            self.bar.set_position(standing.settled());
             if failed.is_none() && is_all_asked && standing.pending == 0 {
                 self.journal.finish_replay(self.replay).await?;
                 return Ok((End::Done, standing));

@@ -14,7 +14,7 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum End {
-    /// All was applied.
+    /// All has an outcome.
     Done,
     /// By SIGINT.
     Interrupted,
@@ -35,8 +35,10 @@ pub(super) struct Summary {
     pub(super) messages: u64,
     /// Asked for, in all runs of it.
     pub(super) requested: u64,
-    /// Asked for, and not yet applied.
+    /// Asked for, and still open.
     pub(super) pending: u64,
+    /// Asked for, and buried again: they still cannot be read.
+    pub(super) buried: u64,
     /// Applied in this run.
     pub(super) replayed: u64,
     pub(super) took_ms: u64,
@@ -61,25 +63,26 @@ impl Summary {
             false => output::line(&self.text())?,
         }
         Ok(match self.end {
-            End::Done => ExitCode::SUCCESS,
-            End::Stalled => ExitCode::FAILURE,
+            End::Done if self.buried == 0 => ExitCode::SUCCESS,
+            End::Done | End::Stalled => ExitCode::FAILURE,
             End::Interrupted => ExitCode::from(INTERRUPTED),
         })
     }
 
     /// Of a selection without messages.
     pub(super) fn of_nothing() -> Self {
-        let (messages, requested, pending, replayed, took_ms) = (0, 0, 0, 0, 0);
-        Self { replay_id: None, end: End::Done, is_resumed: false, messages, requested, pending, replayed, took_ms }
+        let (messages, requested, pending, buried, replayed, took_ms) = (0, 0, 0, 0, 0, 0);
+        Self { replay_id: None, end: End::Done, is_resumed: false, messages, requested, pending, buried, replayed, took_ms }
     }
 
     fn text(&self) -> String {
-        let Self { replayed, messages, pending, requested, .. } = self;
+        let Self { replayed, messages, pending, requested, buried, .. } = self;
         let Some(id) = self.replay_id else { return "nothing to replay".to_owned() };
-        let (applied, seconds) = (requested - pending, self.took_ms as f64 / 1_000.0);
-        match self.end {
+        let (applied, seconds) = (requested.saturating_sub(pending + buried), self.took_ms as f64 / 1_000.0);
+        let text = match self.end {
             End::Done => {
-                let before = if self.is_resumed { format!(", {} before", applied - replayed) } else { String::new() };
+                let before =
+                    if self.is_resumed { format!(", {} before", applied.saturating_sub(*replayed)) } else { String::new() };
                 format!("{replayed} messages replayed in {seconds:.1} s (replay {id}{before})")
             }
             End::Interrupted => format!(
@@ -91,6 +94,13 @@ impl Summary {
                  them. The {pending} that are asked for will be applied when one starts, or can confirm changes again; the same \
                  command goes on with the rest",
                 STALLED_AFTER.as_secs()
+            ),
+        };
+        match buried {
+            0 => text,
+            buried => format!(
+                "{text}\n{buried} still cannot be read: whom they name was evicted once more, and they are buried again; see \
+                 `rollcall journal list --state buried`"
             ),
         }
     }

@@ -1,0 +1,125 @@
+//! `rollcall dev` as somebody meets it who tries it: what it prints works when pasted, and it leaves alone what is not its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::world::shell::Shell;
+
+/// `dev` on free ports. Killed when dropped.
+struct Dev {
+    process: Child,
+    guide: String,
+    /// Open while it runs: it may not have written its last line end.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Dev {
+    /// Started, with these words more; what it printed is there.
+    fn start(shell: &Shell, words: &[&str]) -> Self {
+        let words = [&["dev", "--listen", "127.0.0.1:0", "--clerk-listen", "127.0.0.1:0"], words].concat();
+        let mut process = shell.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut guide = String::new();
+        while !guide.contains("Stop with Ctrl-C.") {
+            assert!(stdout.read_line(&mut guide).expect("text") > 0, "it ended early: {guide}");
+        }
+        Self { process, guide, _stdout: stdout }
+    }
+
+    /// What it printed below these words.
+    fn below(&self, words: &str) -> Option<&str> {
+        let mut lines = self.guide.lines().skip_while(|line| !line.starts_with(words));
+        lines.nth(1).map(str::trim)
+    }
+
+    /// Told to stop, it ends with 0; what it wrote to stderr.
+    fn stop(mut self) -> String {
+        let status = Command::new("kill").arg("-INT").arg(self.process.id().to_string()).status().expect("kill is there");
+        assert!(status.success());
+        let mut log = String::new();
+        self.process.stderr.take().expect("it is piped").read_to_string(&mut log).expect("text");
+        assert_eq!(self.process.wait().expect("it is our child").code(), Some(0), "{log}");
+        log
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+fn pasted(shell: &Shell, line: &str) -> std::process::Output {
+    Command::new("sh").args(["-c", line]).env_clear().current_dir(shell.folder()).output().expect("there is a shell")
+}
+
+fn left(shell: &Shell, folder: &str) -> Vec<String> {
+    let entries = shell.folder().join(folder).read_dir().expect("it is there");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// A shell whose temporary folder is its own, with a name that no shell takes unquoted.
+fn shell() -> Shell {
+    let shell = Shell::new().file("it's temporary/empty", "");
+    let temporary = shell.folder().join("it's temporary").display().to_string();
+    shell.set("TMPDIR", &temporary)
+}
+
+const LOOK: &str = "What was received";
+
+#[test]
+fn the_journal_of_a_dev_is_its_own_is_looked_at_as_printed_and_is_gone_with_it() {
+    let shell = shell();
+    let dev = Dev::start(&shell, &[]);
+    let listed = pasted(&shell, dev.below(LOOK).expect("how to look at the journal"));
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "no messages\n", "{listed:?}\n{}", dev.guide);
+    assert_eq!(left(&shell, "it's temporary").len(), 2);
+    let log = dev.stop();
+    assert!(!log.contains("DATABASE_URL"), "{log}");
+    assert_eq!(left(&shell, "it's temporary"), ["empty"]);
+}
+
+#[test]
+fn a_journal_of_the_environment_is_not_touched_and_that_is_said() {
+    let url = "sqlite://production.db";
+    for (variable, value) in [("DATABASE_URL", url), ("DATABASE_URL", "mysql://root:hidden@x/y"), ("DATABASE_URL_FILE", "absent")]
+    {
+        let shell = shell().set(variable, value);
+        let dev = Dev::start(&shell, &[]);
+        let listed = pasted(&shell, dev.below(LOOK).expect("how to look at the journal"));
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "no messages\n", "{listed:?}");
+        let text = dev.guide.clone() + &dev.stop();
+        assert!(text.contains("DATABASE_URL is set and not used") && !text.contains("hidden"), "{text}");
+        assert_eq!(left(&shell, ""), ["it's temporary"], "{variable}");
+    }
+    let file = shell().file("rollcall.toml", "database_url = \"sqlite://production.db\"");
+    Dev::start(&file, &[]).stop();
+    assert!(!left(&file, "").contains(&"production.db".to_owned()));
+}
+
+#[test]
+fn a_journal_that_is_typed_stays_and_its_url_is_not_repeated() {
+    let shell = shell().set("DATABASE_URL", "sqlite://production.db");
+    let dev = Dev::start(&shell, &["--database-url", "sqlite://mine.db"]);
+    assert_eq!(dev.below(LOOK), None);
+    let text = dev.guide.clone() + &dev.stop();
+    assert!(!text.contains("mine.db") && !text.contains("production.db"), "{text}");
+    let left = left(&shell, "");
+    assert!(left.contains(&"mine.db".to_owned()) && !left.contains(&"production.db".to_owned()), "{left:?}");
+    let refused = shell.run(&["dev", "--database-url", "mysql://root:hidden@x/y", "--clerk-listen", "127.0.0.1:0"]);
+    let refused = refused.ends_with(78).says(&["--database-url"]);
+    assert!(!(refused.out() + &refused.err()).contains("hidden"));
+}
+
+#[test]
+fn what_a_killed_dev_left_is_not_found_by_the_next_one() {
+    let shell = shell();
+    let killed = Dev::start(&shell, &[]);
+    drop(killed);
+    assert_eq!(left(&shell, "it's temporary").len(), 2);
+    let dev = Dev::start(&shell, &[]);
+    assert_eq!(left(&shell, "it's temporary").len(), 3);
+    dev.stop();
+    assert_eq!(left(&shell, "it's temporary").len(), 2);
+}
