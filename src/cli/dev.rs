@@ -2,7 +2,7 @@
 //!
 //! No account, no Redis, no database. The two reach each other only over HTTP, with real keys and real signatures. With
 //! `REDIS_URL` in the environment it may be several nodes. The journal is a file that ends with the world it tells of, unless
-//! one is typed: a `DATABASE_URL` of the environment may be a production's, and is not touched.
+//! `DATABASE_URL` names one that stays, which is said: it might be a production's.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// How many nodes; more than one need REDIS_URL, and listen on the ports after both of the above
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
-    /// A journal that stays; DATABASE_URL is not read [default: a file of its own, gone when it ends]
+    /// A journal that stays, also by DATABASE_URL [default: a file of its own, gone when it ends]
     #[arg(long, value_name = "URL", conflicts_with = "clerk_only")]
     database_url: Option<String>,
     /// Only the stand-in for Clerk: prints the environment for a `rollcall serve` beside it
@@ -72,9 +72,12 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
             clerk.stop().await;
             return Ok(());
         }
-        let folder = if args.database_url.is_some() { None } else { Some(Folder::make()?) };
+        let folder = if args.database_url.is_some() || names_a_journal() { None } else { Some(Folder::make()?) };
         let file = folder.as_ref().map(Folder::journal);
-        let environment = environment.with("CLERK_API_URL", clerk.url()).with("DATABASE_URL", file.clone().unwrap_or_default());
+        let mut environment = environment.with("CLERK_API_URL", clerk.url());
+        if let Some(file) = &file {
+            environment = environment.with("DATABASE_URL", file.clone());
+        }
         let url = gather(&args, &environment)?.database_url()?;
         // They share one process, so they may share a file too.
         let journal = Arc::new(SqlJournal::open(journal::Settings { url, io: io.clone() }, Sharing::Alone).await?);
@@ -84,8 +87,8 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
         }
         let addresses: Vec<SocketAddr> = nodes.iter().map(App::address).collect();
         clerk.sender().set_endpoints(addresses.iter().map(|address| format!("http://{address}/webhooks/clerk")).collect());
-        if file.is_some() && names_a_journal() {
-            eprintln!("DATABASE_URL is set and not used: the journal of this world is a file of its own (or --database-url)");
+        if file.is_none() && args.database_url.is_none() {
+            eprintln!("DATABASE_URL is set: what happens in this world is written into the journal that it names");
         }
         println!("{}", guide(&addresses, &clerk.url(), file.as_deref()));
         run_all(nodes, shutdown).await?;
@@ -96,7 +99,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process's own, except for what the stand-in decides, and the journal.
+/// The process's own, except for what the stand-in decides.
 fn environment(args: &Args) -> Environment {
     let defaults = Options::default();
     Environment::of_process()
@@ -104,7 +107,6 @@ fn environment(args: &Args) -> Environment {
         .with("CLERK_WEBHOOK_SIGNING_SECRET", defaults.webhook_secret)
         .with("CLERK_API_URL", format!("http://{}", args.clerk_listen))
         .with("ROLLCALL_API_KEYS", key_entry())
-        .with("DATABASE_URL", "")
 }
 
 /// Whether the environment names a journal.

@@ -81,21 +81,20 @@ fn the_journal_of_a_dev_is_its_own_is_looked_at_as_printed_and_is_gone_with_it()
 }
 
 #[test]
-fn a_journal_of_the_environment_is_not_touched_and_that_is_said() {
-    let url = "sqlite://production.db";
-    for (variable, value) in [("DATABASE_URL", url), ("DATABASE_URL", "mysql://root:hidden@x/y"), ("DATABASE_URL_FILE", "absent")]
-    {
-        let shell = shell().set(variable, value);
-        let dev = Dev::start(&shell, &[]);
-        let listed = pasted(&shell, dev.below(LOOK).expect("how to look at the journal"));
-        assert_eq!(String::from_utf8_lossy(&listed.stdout), "no messages\n", "{listed:?}");
-        let text = dev.guide.clone() + &dev.stop();
-        assert!(text.contains("DATABASE_URL is set and not used") && !text.contains("hidden"), "{text}");
-        assert_eq!(left(&shell, ""), ["it's temporary"], "{variable}");
-    }
-    let file = shell().file("rollcall.toml", "database_url = \"sqlite://production.db\"");
+fn a_journal_that_the_environment_names_is_used_and_that_is_said() {
+    let shell = shell().set("DATABASE_URL", "sqlite://mine.db");
+    let dev = Dev::start(&shell, &[]);
+    assert_eq!(dev.below(LOOK), None);
+    let text = dev.guide.clone() + &dev.stop();
+    assert!(text.contains("DATABASE_URL is set") && !text.contains("mine.db"), "{text}");
+    assert!(left(&shell, "").contains(&"mine.db".to_owned()));
+    // That of a service, in its own file, is not this world's.
+    let file = self::shell().file("rollcall.toml", "database_url = \"sqlite://production.db\"");
     Dev::start(&file, &[]).stop();
     assert!(!left(&file, "").contains(&"production.db".to_owned()));
+    let refused = self::shell().set("DATABASE_URL", "mysql://root:hidden@x/y").run(&["dev", "--clerk-listen", "127.0.0.1:0"]);
+    let refused = refused.ends_with(78).says(&["DATABASE_URL"]);
+    assert!(!(refused.out() + &refused.err()).contains("hidden"));
 }
 
 #[test]
