@@ -160,10 +160,6 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
     };
     let settings = redis::Settings { url: url.clone(), prefix: config.key_prefix.clone(), bounds: config.bounds, io: io.clone() };
     let redis = Arc::new(Redis::connect(settings).await?);
-    match redis.check_journal(journal).await {
-        Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
-        Err(refused) => return Err(refused.into()),
-    }
     match clerk.instance_id().await {
         Ok(Some(instance)) => match redis.check_instance(&instance).await {
             Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
@@ -173,6 +169,10 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
         Err(error) => {
             warn!(error = %error, "the origin cannot be asked: whether the key prefix is this instance's was not checked")
         }
+    }
+    match redis.check_journal(journal).await {
+        Err(redis::StartError::Unreachable { .. }) | Ok(()) => {}
+        Err(refused) => return Err(refused.into()),
     }
     Ok(Shared { tier: Some(redis.shared()), stream: redis.stream(), fence: redis.fence(), redis: Some(redis), memory: None })
 }

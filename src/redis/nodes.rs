@@ -27,6 +27,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Between a node's journal and its own id; in neither.
 const SEPARATOR: char = '/';
+/// Behind the id of a node that asks whether it may start: heeded by others that do, and by nobody who runs.
+const CANDIDATE: char = '?';
 /// How often a node that starts beats and looks for others.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A node of another journal whose beat stands still for so long is dead, and only its beat is left.
@@ -43,6 +45,11 @@ impl Beat {
     /// Of another journal.
     fn is_strange(&self, journal: &str) -> bool {
         self.journal().is_some_and(|found| found != journal)
+    }
+
+    /// Of a node that runs.
+    fn is_running(&self) -> bool {
+        !self.id.ends_with(CANDIDATE)
     }
 
     fn journal(&self) -> Option<&str> {
@@ -65,13 +72,24 @@ impl Node {
         Self { link, keys, journal: journal.to_owned(), id: format!("{journal}{SEPARATOR}{}", token()) }
     }
 
-    /// Whether every node alive has this journal. It beats itself meanwhile: of two that start at once neither overlooks the
-    /// other. A stranger whose beat moves is alive; one whose beat stands still died a moment ago.
+    /// Whether every node alive has this journal. It beats itself meanwhile, as a candidate: of two that start at once neither
+    /// overlooks the other. A stranger whose beat moves is alive; one whose beat stands still died a moment ago, and is
+    /// forgotten.
     pub(super) async fn check_journal(&self) -> Result<(), StartError> {
-        let first: Vec<Beat> = match self.beat().await {
-            Ok(beats) => beats.into_iter().filter(|beat| beat.is_strange(&self.journal)).collect(),
-            Err(error) => return Err(StartError::Unreachable { what: error.to_string() }),
-        };
+        let candidate = Self { id: format!("{}{CANDIDATE}", self.id), ..self.clone() };
+        let checked = candidate.look_for_strangers().await;
+        candidate.forget([&candidate.id]).await;
+        if checked.is_ok() {
+            // Seen from now on, however long the rest of the start takes. Not heard: with the first beat.
+            let _ = self.beat().await;
+        }
+        checked
+    }
+
+    async fn look_for_strangers(&self) -> Result<(), StartError> {
+        let unreachable = |error: SharedError| StartError::Unreachable { what: error.to_string() };
+        let mut first = self.beat().await.map_err(unreachable)?;
+        first.retain(|beat| beat.is_strange(&self.journal));
         if first.is_empty() {
             return Ok(());
         }
@@ -83,10 +101,10 @@ impl Node {
             let beats = self.beat().await.unwrap_or_default();
             let moved = beats.iter().find(|beat| beat.is_strange(&self.journal) && !first.contains(beat));
             if let Some(found) = moved.and_then(Beat::journal) {
-                self.leave().await;
                 return Err(StartError::OtherJournal { found: found.to_owned(), ours: self.journal.clone() });
             }
         }
+        self.forget(first.iter().map(|beat| &beat.id)).await;
         Ok(())
     }
 
@@ -98,11 +116,16 @@ impl Node {
         Ok(beats.into_iter().map(|(id, at)| Beat { id, at_ms: at as u64 }).collect())
     }
 
-    /// Takes its leave, so that the others' share grows at once. Not heard: they notice by its silence.
+    /// Takes its leave, so that the others' share grows at once.
     async fn leave(&self) {
-        let mut leave = redis::cmd("ZREM");
-        leave.arg(self.keys.nodes()).arg(&self.id);
-        let _ = one(&self.link, leave, ANSWER_TIME_MAX).await;
+        self.forget([&self.id]).await;
+    }
+
+    /// Takes ids off the list. Not heard: their silence is noticed.
+    async fn forget(&self, ids: impl IntoIterator<Item = &String>) {
+        let mut forget = redis::cmd("ZREM");
+        forget.arg(self.keys.nodes()).arg(ids.into_iter().collect::<Vec<_>>());
+        let _ = one(&self.link, forget, ANSWER_TIME_MAX).await;
     }
 }
 
@@ -145,14 +168,15 @@ impl Heartbeat {
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
             }
             match self.node.beat().await {
-                Ok(beats) => self.note(&beats),
+                Ok(beats) => self.note(beats),
                 Err(error) => debug!(%error, "a heartbeat was not heard"),
             }
         }
         self.node.leave().await;
     }
 
-    fn note(&self, beats: &[Beat]) {
+    fn note(&self, mut beats: Vec<Beat>) {
+        beats.retain(Beat::is_running);
         let nodes = u32::try_from(beats.len()).unwrap_or(u32::MAX).max(1);
         if self.alive.0.nodes.swap(nodes, Ordering::Relaxed).max(1) != nodes {
             info!(nodes, "the number of nodes changed");

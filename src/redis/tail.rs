@@ -51,6 +51,8 @@ pub(super) struct Place {
     position: Option<Position>,
     /// The last question, to see the server's clock step.
     sample: Option<Sample>,
+    /// The history's `since` as last seen, whatever was told of it.
+    since: Option<u64>,
     /// The history's `since` and `whole` as the sink was told.
     told: Option<(Option<u64>, bool)>,
     /// A shorter stream was seen, and the history does not say so yet.
@@ -178,7 +180,7 @@ impl Tail {
     }
 
     async fn set_history(&mut self) -> Result<(), SharedError> {
-        let known = self.place.told.and_then(|(since, _)| since);
+        let known = self.place.since;
         let mut call = scripts::HISTORY.on(&[self.keys.changes(), self.keys.history()]);
         call.arg(u8::from(self.place.is_shorter)).arg(known.map(|since| since.to_string()).unwrap_or_default());
         call.arg(self.instance.get().map_or("", String::as_str));
@@ -218,6 +220,7 @@ impl Tail {
 
     /// Doubt is raised before the entries of an answer are applied, and lifted after all are: what was put back is among them.
     fn tell_doubt(&mut self, history: &History, sample: &Sample, may_lift: bool) {
+        self.place.since = history.since;
         let standing = (history.since, history.is_whole);
         if self.place.told == Some(standing) || (history.is_whole && !may_lift) {
             return;
