@@ -27,6 +27,8 @@ const LEASE: Duration = Duration::from_secs(9);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long the right is left to others by who could not make use of it: they ask more often than that.
 const GIVE_WAY: Duration = Duration::from_secs(2);
+/// The same, by who can read only a part, and has applied it.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(60);
 
 /// The repair.
 pub struct Repair {
@@ -103,7 +105,11 @@ impl Repair {
                 }
                 // Another node may reach what this one does not, or be of a later release.
                 history.let_go().await;
-                sleep(GIVE_WAY).await;
+                sleep(match error {
+                    RepairError::Journal(_) | RepairError::Shared(_) => GIVE_WAY,
+                    RepairError::Unreadable { .. } => LEFT_TO_OTHERS,
+                })
+                .await;
                 Tried::NotOurs
             }
         }
@@ -113,7 +119,7 @@ impl Repair {
         if !history.hold().await? {
             return Ok(Tried::NotOurs);
         }
-        let mut count = 0;
+        let (mut count, mut unreadable) = (0, 0);
         // First what is open, so that nothing slips from open to applied between the two. Twice: an outcome may be half
         // written when the first look passes it over, and the second waits for it.
         for _ in 0..2 {
@@ -123,7 +129,7 @@ impl Repair {
                 if open.is_empty() {
                     break;
                 }
-                count += self.apply_again(open).await?;
+                self.apply_again(open, &mut count, &mut unreadable).await?;
                 if !history.hold().await? {
                     return Ok(Tried::NotOurs);
                 }
@@ -135,10 +141,13 @@ impl Repair {
             if applied.is_empty() {
                 break;
             }
-            count += self.apply_again(applied).await?;
+            self.apply_again(applied, &mut count, &mut unreadable).await?;
             if !history.hold().await? {
                 return Ok(Tried::NotOurs);
             }
+        }
+        if unreadable > 0 {
+            return Err(RepairError::Unreadable { messages: unreadable });
         }
         let is_whole = history.make_whole(doubt).await?;
         if is_whole {
@@ -147,20 +156,20 @@ impl Repair {
         Ok(if is_whole { Tried::Whole } else { Tried::NotOurs })
     }
 
-    async fn apply_again(&self, claimed: Vec<Claimed>) -> Result<usize, RepairError> {
+    /// Applies what can be read, and counts both kinds.
+    async fn apply_again(&self, claimed: Vec<Claimed>, count: &mut usize, unreadable: &mut usize) -> Result<(), RepairError> {
         let messages = claimed.len();
         let todo: Vec<(Todo, Claimed)> =
             claimed.into_iter().filter_map(|claimed| Some((payload::read(claimed.payload.as_deref())?, claimed))).collect();
-        if todo.len() < messages {
-            return Err(RepairError::Unreadable { messages: messages - todo.len() });
-        }
+        *unreadable += messages - todo.len();
         let changes: Vec<Change> = todo.iter().map(|(todo, _)| todo.change.clone()).collect();
         self.applier.apply_all(&changes).await.map_err(|error| error.0)?;
         let done: Vec<_> = todo.iter().map(|(todo, claimed)| settled(todo, claimed)).collect();
         if !done.is_empty() {
             self.journal.reaffirm(&done).await?;
         }
-        Ok(done.len())
+        *count += done.len();
+        Ok(())
     }
 
     /// One process: puts its memory back from what was applied before it ended, and from what is open, which may have been

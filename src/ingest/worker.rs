@@ -168,7 +168,9 @@ impl Worker {
         if claimed.is_empty() {
             return Ok(());
         }
-        warn!(messages = claimed.len(), "messages hold changes that this release cannot read: left to a later one");
+        if self.complaints.is_due(clock::now()) {
+            warn!(messages = claimed.len(), "messages hold changes that this release cannot read: left to a later one");
+        }
         let left = |claimed: &Claimed| Deferred { retry_in: LEFT_TO_OTHERS, ..deferred(claimed) };
         let left: Vec<Deferred> = claimed.iter().map(left).collect();
         self.journal.defer(&left, "a change that this release cannot read").await
