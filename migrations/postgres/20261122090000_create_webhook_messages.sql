@@ -1,5 +1,5 @@
 create table webhook_messages (
-    message_id text not null primary key,
+    message_id text collate "C" not null primary key,
     event_type text not null,
     instance_id text,
     user_id text,

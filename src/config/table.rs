@@ -236,7 +236,8 @@ pub const TABLE: [Setting; 20] = [
     )
     .default("30d")
     .range(
-        "a resend is taken for a new message, and nobody can look back; below TTL + grace + 1 min refused",
+        "a resend is taken for a new message, and nobody can look back; below TTL + grace + 1 min refused, and what \
+         may still outrank a reading (16 min) is kept anyway",
         "the database grows",
     ),
     Setting::new(

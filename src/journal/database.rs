@@ -84,13 +84,17 @@ impl Dialect {
 
     /// A statement in this dialect: `{now}` is the database's time in milliseconds, `{ids}` the texts in the JSON array `$1`,
     /// `{delays}` the rows (id, delay_ms) of the JSON object `$1`, `{for_update}` takes rows, `{skip_locked}` those that nobody
-    /// else has. Values only ever come as parameters.
+    /// else has. `{is_open}` and `{is_done}` are for rows chosen by id: without a word SQLite would look through all of a state
+    /// instead; `{by_open_ids}` names it the index for a walk. Values only ever come as parameters.
     pub(super) fn sql(self, text: &'static str) -> AssertSqlSafe<String> {
         let words = match self {
             Self::Sqlite => [
                 ("{now}", "cast(unixepoch('subsec') * 1000 as integer)"),
                 ("{ids}", "(select value from json_each($1))"),
                 ("{delays}", "(select key as id, value as delay_ms from json_each($1))"),
+                ("{is_open}", "+state = 'pending'"),
+                ("{is_done}", "+state in ('applied', 'buried')"),
+                ("{by_open_ids}", "indexed by webhook_messages_open_ids"),
                 ("{for_update}", ""),
                 ("{skip_locked}", ""),
             ],
@@ -98,6 +102,9 @@ impl Dialect {
                 ("{now}", "cast(extract(epoch from statement_timestamp()) * 1000 as bigint)"),
                 ("{ids}", "(select json_array_elements_text(cast($1 as json)))"),
                 ("{delays}", "(select key as id, cast(value as bigint) as delay_ms from json_each_text(cast($1 as json)))"),
+                ("{is_open}", "state = 'pending'"),
+                ("{is_done}", "state in ('applied', 'buried')"),
+                ("{by_open_ids}", ""),
                 ("{for_update}", "for update"),
                 ("{skip_locked}", "for update skip locked"),
             ],
@@ -145,6 +152,10 @@ impl Database {
     /// For what is not grouped: reads, migrations, locks.
     pub(super) fn pool(&self) -> &AnyPool {
         &self.pool
+    }
+
+    pub(super) fn url(&self) -> &secrecy::SecretString {
+        &self.url
     }
 
     /// The SQLite file.
@@ -266,11 +277,11 @@ async fn wait_for(url: &str, wait_max: Duration) -> Result<(), OpenError> {
     }
 }
 
-/// Whether waiting may help: nobody listens, or the server is starting or stopping.
+/// Whether waiting may help: nobody listens, the server is starting or stopping, or all its connections are taken.
 fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P") || code == "53300"),
         _ => false,
     }
 }

@@ -2,47 +2,27 @@
 //! may still read the journal itself. A Postgres journal without Redis is one process's too, by a lock in the database; nodes
 //! with a Redis share that lock, and so keep one without it out.
 //!
-//! A process that is draining still holds its lock; whoever starts waits for it. A lock in Postgres lives as long as its
-//! connection, so that connection belongs to no pool, and is made anew when it breaks. Should another process have taken the
-//! lock by then, this one has to end: neither would hear of the other's changes.
+//! A process that is draining still holds its lock; whoever starts waits for it.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
-use sqlx::{AnyConnection, AnyPool, Connection, Row};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::info;
 
 use super::Sharing;
+use super::advisory::{Advisory, Hold};
 use super::database::{Database, OpenError};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// "rollcall", as the number that names the lock in Postgres.
-const POSTGRES_LOCK: i64 = 0x726f_6c6c_6361_6c6c;
-
-/// How often the connection of a lock in Postgres is looked at.
-const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A lock, held until dropped.
 pub(super) enum Lock {
     /// On a file beside the SQLite file.
     File(#[allow(dead_code, reason = "held for its drop")] File),
-    /// In Postgres, as long as this task holds its connection.
-    Kept(Keeper),
-}
-
-/// Ends the task that keeps a lock when dropped, and with it the lock.
-pub(super) struct Keeper {
-    task: AbortHandle,
-    is_lost: watch::Receiver<bool>,
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// In Postgres.
+    Advisory(Advisory),
 }
 
 impl Lock {
@@ -50,7 +30,7 @@ impl Lock {
     pub(super) fn is_lost(&self) -> Option<watch::Receiver<bool>> {
         match self {
             Self::File(_) => None,
-            Self::Kept(keeper) => Some(keeper.is_lost.clone()),
+            Self::Advisory(advisory) => Some(advisory.is_lost()),
         }
     }
 }
@@ -76,62 +56,12 @@ async fn file(path: &str, mut patience: Patience) -> Result<Lock, OpenError> {
     }
 }
 
-/// How a lock in Postgres is held.
-#[derive(Debug, Clone, Copy)]
-enum Hold {
-    /// With other nodes of the same Redis.
-    Shared,
-    /// By nobody else.
-    Exclusive,
-}
-
 async fn advisory(database: &Database, hold: Hold, mut patience: Patience) -> Result<Lock, OpenError> {
     loop {
-        let locked = try_advisory(database.pool(), hold).await.map_err(OpenError::Unreachable)?;
-        if let Some(connection) = locked {
-            let (losing, is_lost) = watch::channel(false);
-            let keeping = tokio::spawn(keep(connection, hold, database.pool().clone(), losing));
-            return Ok(Lock::Kept(Keeper { task: keeping.abort_handle(), is_lost }));
+        if let Some(taken) = Advisory::try_take(database.url(), hold).await.map_err(OpenError::Unreachable)? {
+            return Ok(Lock::Advisory(taken));
         }
         patience.wait("a lock in Postgres").await?;
-    }
-}
-
-/// A connection that holds the lock; none while another process has it.
-async fn try_advisory(pool: &AnyPool, hold: Hold) -> sqlx::Result<Option<AnyConnection>> {
-    let mut connection = pool.acquire().await?.detach();
-    let sql = match hold {
-        Hold::Shared => "select pg_try_advisory_lock_shared($1)",
-        Hold::Exclusive => "select pg_try_advisory_lock($1)",
-    };
-    let is_ours = sqlx::query(sql).bind(POSTGRES_LOCK).fetch_one(&mut connection).await?.try_get(0)?;
-    Ok(Some(connection).filter(|_| is_ours))
-}
-
-/// Notices when the connection breaks, and takes the lock again; ends when another process has it.
-async fn keep(connection: AnyConnection, hold: Hold, pool: AnyPool, losing: watch::Sender<bool>) {
-    let mut held = Some(connection);
-    while !pool.is_closed() {
-        sleep(KEEP_EVERY).await;
-        if let Some(connection) = &mut held {
-            if timeout(KEEP_EVERY, connection.ping()).await.is_ok_and(|alive| alive.is_ok()) {
-                continue;
-            }
-            warn!("the lock in Postgres is lost: taken again when the database answers");
-            held = None;
-        }
-        match try_advisory(&pool, hold).await {
-            Ok(None) => {
-                error!(
-                    "a process that shares no Redis with this one has taken the journal: stopping, for neither hears of the other"
-                );
-                losing.send_replace(true);
-                return;
-            }
-            Ok(taken) => held = taken,
-            // Away; everybody else says so too.
-            Err(_) => {}
-        }
     }
 }
 

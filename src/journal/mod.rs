@@ -4,6 +4,7 @@
 //! [`SqlJournal::open`] is the door. The intake, the worker and the repair use it through the port; the command line reads it
 //! and asks for messages again. It knows nothing of what a payload means. Upholds I2 (what is recorded is durable) and I12.
 
+mod advisory;
 mod counts;
 mod database;
 mod filter;

@@ -100,7 +100,7 @@ pub(super) async fn settle(on: &mut AnyConnection, dialect: Dialect, settled: &[
         let sql = dialect.sql(
             "update webhook_messages set state = 'applied', reason = null, next_attempt_at_ms = null, applied_at_ms = {now},
                 applied_by = $2
-            where message_id in {ids} and state = 'pending'",
+            where message_id in {ids} and {is_open}",
         );
         sqlx::query(sql).bind(ids(applied)).bind(by.as_str()).execute(&mut *on).await?;
     }
@@ -113,7 +113,7 @@ pub(super) async fn settle(on: &mut AnyConnection, dialect: Dialect, settled: &[
         let sql = dialect.sql(
             "update webhook_messages set state = 'buried', reason = $3, next_attempt_at_ms = null, applied_at_ms = {now},
                 applied_by = $2
-            where message_id in {ids} and state = 'pending'",
+            where message_id in {ids} and {is_open}",
         );
         let burying = sqlx::query(sql).bind(ids(messages.into_iter())).bind(by.as_str()).bind(because.to_owned());
         burying.execute(&mut *on).await?;
@@ -128,7 +128,7 @@ pub(super) async fn reaffirm(on: &mut AnyConnection, dialect: Dialect, settled: 
     settle(&mut *on, dialect, settled, AppliedBy::Failover).await?;
     let sql = dialect.sql(
         "update webhook_messages set applied_at_ms = {now}, applied_by = $2
-        where message_id in {ids} and state in ('applied', 'buried')",
+        where message_id in {ids} and {is_done}",
     );
     sqlx::query(sql).bind(all).bind(AppliedBy::Failover.as_str()).execute(on).await.map(|_| ())
 }
@@ -141,7 +141,7 @@ pub(super) async fn defer(on: &mut AnyConnection, dialect: Dialect, deferred: &[
     let delays = deferred.iter().map(|one| format!("\"{}\":{}", one.id, one.retry_in.as_millis())).collect::<Vec<_>>();
     let sql = dialect.sql(
         "update webhook_messages set next_attempt_at_ms = {now} + delays.delay_ms, reason = $2
-        from {delays} as delays where message_id = delays.id and state = 'pending'",
+        from {delays} as delays where message_id = delays.id and {is_open}",
     );
     let delays = format!("{{{}}}", delays.join(","));
     sqlx::query(sql).bind(delays).bind(reason.to_owned()).execute(on).await.map(|_| ())
@@ -193,10 +193,10 @@ pub(super) async fn make_due(
     (after, rows_max): (String, i64),
 ) -> sqlx::Result<Option<(String, u64)>> {
     let sql = dialect.sql(
-        "with open as (select message_id as open_id from webhook_messages where state = 'pending' and message_id > $1
+        "with open as (select message_id as open_id from webhook_messages {by_open_ids} where state = 'pending' and message_id > $1
             order by message_id limit $2 {for_update})
         update webhook_messages set next_attempt_at_ms = {now}
-        where message_id in (select open_id from open) and state = 'pending' returning message_id",
+        where message_id in (select open_id from open) and {is_open} returning message_id",
     );
     let rows = sqlx::query(sql).bind(after).bind(rows_max).fetch_all(on).await?;
     let ids = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<sqlx::Result<Vec<_>>>()?;

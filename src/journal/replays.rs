@@ -171,7 +171,7 @@ async fn hold(on: &mut AnyConnection, id: i64) -> sqlx::Result<Cursor> {
 async fn open(on: &mut AnyConnection, dialect: Dialect, id: i64, ids: &[String]) -> sqlx::Result<u64> {
     let sql = dialect.sql(
         "update webhook_messages set state = 'pending', opened_at_ms = {now}, next_attempt_at_ms = {now}, replay_id = $2
-        where message_id in {ids} and state in ('applied', 'buried')",
+        where message_id in {ids} and {is_done}",
     );
     sqlx::query(sql).bind(texts(ids)).bind(id).execute(on).await.map(|done| done.rows_affected())
 }

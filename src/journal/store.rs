@@ -47,6 +47,10 @@ impl Journal for SqlJournal {
                 let made = self.database.write(move |on| async move { outcomes::make_due(on, dialect, step).await }.boxed());
                 let Some((last, messages)) = made.await? else { return Ok(count) };
                 (after, count) = (last, count + messages);
+                if messages < STEP_MAX.unsigned_abs() {
+                    // What comes in meanwhile is due by itself.
+                    return Ok(count);
+                }
             }
         }
         .boxed()

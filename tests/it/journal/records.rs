@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rollcall::domain::MessageId;
 use rollcall::journal::State;
 use rollcall::ports::{AppliedBy, Deferred, Journal, Recorded, Settled, Which};
 use serde_json::json;
@@ -165,6 +166,38 @@ async fn any_number_of_open_messages_is_made_due() {
         assert_eq!(world.sql(many).await, 4_999);
         assert_eq!(world.journal.make_all_due().await?, 5_000);
         assert_eq!(world.journal.claim(Which::Due, 6_000, Duration::from_secs(60)).await?.len(), 5_000);
+        Ok(())
+    })
+    .await;
+}
+
+/// What one batch costs must not grow with what is open: it would keep every delivery from being recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_put_off_and_settled_however_much_is_open() {
+    on_both_databases(Deployment::Alone, async |world: &mut World| {
+        for node in world.nodes.drain(..) {
+            node.stop().await;
+        }
+        world.journal.record(&open_message("msg_0", None)).await?;
+        let many = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 100000)
+            insert into webhook_messages (message_id, event_type, received_at_ms, last_seen_at_ms, deliveries, state, attempts,
+                opened_at_ms, next_attempt_at_ms)
+            select 'msg_' || n, event_type, received_at_ms, last_seen_at_ms, deliveries, state, attempts, opened_at_ms,
+                next_attempt_at_ms from webhook_messages, numbers";
+        assert_eq!(world.sql(many).await, 100_000);
+        let batch = 1_000..1_500;
+        let id = |number: usize| MessageId::parse(&format!("msg_{number}")).expect("an id");
+        let deferred: Vec<_> =
+            batch.clone().map(|number| Deferred { id: id(number), retry_in: Duration::from_secs(number as u64) }).collect();
+        world.journal.defer(&deferred, "why").await?;
+        let row = world.journal.show(&id(1_001)).await?.expect("a row");
+        assert_eq!(row.reason.as_deref(), Some("why"));
+        assert!(row.next_attempt_at_ms.expect("open") > row.received_at_ms + 900_000, "{row:?}");
+        let why = |number: usize| number.is_multiple_of(2).then(|| "unreadable".to_owned());
+        let settled: Vec<_> = batch.map(|number| Settled { id: id(number), buried_because: why(number) }).collect();
+        world.journal.settle(&settled, AppliedBy::Worker).await?;
+        let stats = world.journal.stats().await?;
+        assert_eq!((stats.pending, stats.applied, stats.buried), (99_501, 250, 250));
         Ok(())
     })
     .await;

@@ -16,6 +16,7 @@ use super::{ADA, WORKS, on_both_databases};
 use crate::world::postgres::Postgres;
 use crate::world::served::Served;
 use crate::world::service::{Deployment, Node, Setup, World, run_test};
+use crate::world::silent_proxy::SilentProxy;
 use crate::world::wait::until;
 use crate::world::webhooks::{Webhook, event};
 
@@ -84,6 +85,21 @@ async fn the_lock_in_postgres_outlives_a_restart_of_postgres() {
     assert!(!second.is_finished());
     first.close().await;
     second.await.expect("no panic").expect("it opens").close().await;
+}
+
+/// Its connection went silent, and Postgres does not know yet: the lock is still held, by nobody but itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_held_by_its_own_broken_connection_is_taken_again() {
+    let postgres = Postgres::start();
+    let proxy = SilentProxy::before(postgres.port());
+    let settings = Settings { url: postgres.url_at(proxy.port()).into(), io: Handle::current() };
+    let journal = SqlJournal::open(settings, Sharing::Alone).await.expect("a journal");
+    let look = AnyLook::connect(&postgres).await;
+    let first = look.holder().await.expect("a holder");
+    proxy.silence();
+    until("another connection to have it", async || look.holder().await.filter(|holder| *holder != first)).await;
+    assert_eq!(look.locks().await, 1);
+    assert!(timeout(Duration::ZERO, journal.taken_over()).await.is_err(), "nobody else has taken it");
 }
 
 /// Nodes of one Redis share the lock; a process that has none, and so would apply to itself alone, is kept out, and waits.
@@ -181,6 +197,12 @@ impl AnyLook {
         std::mem::forget(connection);
     }
 
+    /// The server's process that holds the lock.
+    async fn holder(&self) -> Option<i32> {
+        let question = sqlx::query_scalar("select pid from pg_locks where locktype = 'advisory' and granted");
+        question.fetch_optional(&self.0).await.expect("it answers")
+    }
+
     /// How many advisory locks are held.
     async fn locks(&self) -> i64 {
         use sqlx::Row;
@@ -198,6 +220,7 @@ async fn a_node_with_a_journal_of_its_own_may_not_join_the_others() {
         let refused = app::build(config, Handle::current()).await.err().expect("it is refused").to_string();
         assert!(refused.contains("another journal") && refused.contains("DATABASE_URL"), "{refused}");
         assert_eq!(world.redis().query(&["ZCARD", "user-orgs:~nodes"]), "1", "it takes its leave");
+        assert_eq!(world.readiness().await?.json()["stream"]["hasOtherJournal"], false, "who was refused disturbs nobody");
         Ok(())
     })
     .await;
@@ -217,7 +240,10 @@ async fn a_node_that_died_a_moment_ago_keeps_no_other_journal_out() {
             "0",
         ]);
         world.nodes.push(Node::start(config, Some(world.journal.clone())).await);
-        world.list(ADA).await.map(|_| ())
+        world.list(ADA).await?;
+        let nodes = world.redis().query(&["ZRANGE", "user-orgs:~nodes", "0", "-1"]);
+        assert!(!nodes.contains("another") && nodes.lines().count() == 1, "{nodes}");
+        Ok(())
     })
     .await;
 }
