@@ -93,26 +93,7 @@ fn is_explained(user: &UserId, row: &Membership, facts: &impl Remembered) -> boo
 mod tests {
     use super::*;
     use crate::domain::{Change, OrganizationId};
-    use crate::protocol::facts::{Fact, MembershipFact, OrganizationFact, UserFact, facts_of};
-
-    #[derive(Default)]
-    struct Memory {
-        memberships: HashMap<MembershipId, MembershipFact>,
-        organizations: HashMap<OrganizationId, OrganizationFact>,
-        users: HashMap<UserId, UserFact>,
-    }
-
-    impl Remembered for Memory {
-        fn membership(&self, id: &MembershipId) -> Option<&MembershipFact> {
-            self.memberships.get(id)
-        }
-        fn organization(&self, id: &OrganizationId) -> Option<&OrganizationFact> {
-            self.organizations.get(id)
-        }
-        fn user(&self, id: &UserId) -> Option<&UserFact> {
-            self.users.get(id)
-        }
-    }
+    use crate::protocol::facts::tests::Memory;
 
     const MINUTE: u64 = 60_000_000;
     const EARLIER: u64 = 1_000 * MINUTE;
@@ -149,18 +130,8 @@ mod tests {
     /// Compares with the first two rows after these changes passed.
     #[track_caller]
     fn check_after(changes: &[(Change, u64)], later: Option<Vec<Membership>>, expected: Compared) {
-        let mut memory = Memory::default();
-        for (change, at) in changes {
-            for fact in facts_of(change, Moment::from_micros(*at)) {
-                match fact {
-                    Fact::Membership(id, fact) => memory.memberships.entry(id).or_default().merge(fact),
-                    Fact::Organization(id, fact) => memory.organizations.entry(id).or_default().merge(fact),
-                    Fact::User(id, fact) => memory.users.entry(id).or_default().merge(fact),
-                }
-            }
-        }
         let earlier = (Moment::from_micros(EARLIER), vec![row(1), row(2)]);
-        let compared = compare(&user(), earlier, (Moment::from_micros(LATER), later), &memory);
+        let compared = compare(&user(), earlier, (Moment::from_micros(LATER), later), &Memory::of(changes));
         assert_eq!(compared, expected, "{changes:?}");
     }
 

@@ -227,20 +227,21 @@ fn buries(dead_at: Option<Moment>, as_of: Moment, outcome: &mut Outranked) -> bo
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
 
     use super::*;
 
+    /// What was heard, whoever compares or corrects with it.
     #[derive(Default)]
-    struct Memory {
+    pub(in crate::protocol) struct Memory {
         memberships: HashMap<MembershipId, MembershipFact>,
         organizations: HashMap<OrganizationId, OrganizationFact>,
         users: HashMap<UserId, UserFact>,
     }
 
     impl Memory {
-        fn of(changes: &[(Change, u64)]) -> Self {
+        pub(in crate::protocol) fn of(changes: &[(Change, u64)]) -> Self {
             let mut memory = Self::default();
             for (change, at) in changes {
                 for fact in facts_of(change, Moment::from_micros(*at)) {

@@ -85,9 +85,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 async fn no_byte_of_the_journals_files_tells_of_a_person() {
     run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
         let texts = deliver_all(world).await?;
-        for node in world.nodes.drain(..) {
-            node.stop().await;
-        }
+        world.stop_nodes().await;
         let bytes = files(world.folder());
         assert!(holds(&bytes, "user_kofi") && holds(&bytes, "org_harbour_works"), "this is the journal");
         assert!(holds(&bytes, "Harbour & Sons") && holds(&bytes, "harbour-and-sons"), "an organization's name is kept");

@@ -23,9 +23,7 @@ use crate::world::webhooks::{Webhook, event};
 impl World {
     /// The first node stops, and another starts in its place.
     async fn restart_node(&mut self) {
-        for node in self.nodes.drain(..) {
-            node.stop().await;
-        }
+        self.stop_nodes().await;
         self.add_node().await;
     }
 
@@ -231,9 +229,7 @@ async fn a_node_with_a_journal_of_its_own_may_not_join_the_others() {
 async fn a_node_that_died_a_moment_ago_keeps_no_other_journal_out() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
         let config = Config { redis_url: world.config().redis_url.clone(), ..world.config().clone() };
-        for node in world.nodes.drain(..) {
-            node.stop().await;
-        }
+        world.stop_nodes().await;
         world.redis().query(&[
             "EVAL",
             "redis.call('ZADD', 'user-orgs:~nodes', redis.call('TIME')[1] * 1000, 'another/node')",
@@ -254,9 +250,7 @@ async fn what_was_open_is_applied_at_the_next_start() {
         on_both_databases(deployment, async |world: &mut World| {
             let webhook = world.ada_leaves();
             assert_eq!(world.post(&webhook).await?.status, 204);
-            for node in world.nodes.drain(..) {
-                node.stop().await;
-            }
+            world.stop_nodes().await;
             world.forget_outcome(&webhook).await;
             world.add_node().await;
             let row = world.until_state(&webhook, rollcall::journal::State::Applied).await;
@@ -295,9 +289,7 @@ async fn i5_an_acknowledged_end_without_an_outcome_outlives_a_restart_too() {
         assert_eq!(world.sql(backlog).await, 5_000);
         let webhook = world.ada_leaves();
         assert_eq!(world.post(&webhook).await?.status, 204);
-        for node in world.nodes.drain(..) {
-            node.stop().await;
-        }
+        world.stop_nodes().await;
         world.sql("update webhook_messages set state = 'pending', applied_at_ms = null, next_attempt_at_ms = opened_at_ms").await;
         world.nodes.push(Node::start(world.config().clone(), Some(world.journal.clone())).await);
         world.check(ADA, WORKS).await?.is_not_a_member();

@@ -88,9 +88,7 @@ async fn a_node_deletes_old_messages_when_it_starts() {
     on_both_databases(Deployment::Alone, async |world: &mut World| {
         world.ada_leaves_and_is_told().await?;
         world.settled(20, "applied", DAY * 31).await;
-        for node in world.nodes.drain(..) {
-            node.stop().await;
-        }
+        world.stop_nodes().await;
         world.add_node().await;
         until("old messages to be deleted", async || (world.left("applied", DAY * 31).await == 0).then_some(())).await;
         let rows = world.rows().await;
@@ -118,9 +116,7 @@ impl World {
 async fn what_is_being_opened_again_is_not_deleted() {
     let setup = Setup { database: Database::Postgres, ..Setup::default() };
     run_test(Deployment::Alone, setup, async |world: &mut World| {
-        for node in world.nodes.drain(..) {
-            node.stop().await;
-        }
+        world.stop_nodes().await;
         world.settled(3, "applied", DAY * 31).await;
         let database = world.database().await;
         let mut opening = database.begin().await?;

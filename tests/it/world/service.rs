@@ -197,6 +197,13 @@ impl World {
         world
     }
 
+    /// Every node there is ends as if told to.
+    pub async fn stop_nodes(&mut self) {
+        for node in self.nodes.drain(..) {
+            node.stop().await;
+        }
+    }
+
     /// One more node; it is ready.
     pub async fn add_node(&mut self) {
         self.add_node_with(|_| {}).await;
