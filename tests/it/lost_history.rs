@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::world::service::{Deployment, READ_KEY, Setup, World, run_test};
 use crate::world::wait::{until, until_eq};
+use crate::world::webhooks::event;
 
 const ADA: &str = "user_ada";
 const WORKS: &str = "harbour-works";
@@ -143,6 +144,29 @@ async fn a_history_is_not_whole_while_a_node_has_another_journal() {
         assert_eq!(world.redis().query(&["HGET", HISTORY, "whole"]), "0");
         world.redis().query(&["ZREM", "user-orgs:~nodes", "another/node"]);
         world.until_whole().await;
+        Ok(())
+    })
+    .await;
+}
+
+/// During a deploy an older node may hold the right to repair: what it can read it applies, and calls nothing whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_not_whole_while_a_message_of_it_cannot_be_read() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.until_whole().await;
+        for user in ["user_noor", ADA] {
+            world.take(&event("user.created", serde_json::json!({ "id": user }))).await?;
+        }
+        let later =
+            r#"update webhook_messages set payload = '{"change":{"kind":"ofALaterRelease"}}' where user_id = 'user_noor'"#;
+        assert_eq!(world.sql(later).await, 1);
+        world.redis().restart();
+        until("what can be read to be applied", async || (world.applied_by(ADA).await == ["applied failover"]).then_some(()))
+            .await;
+        let redis = world.redis();
+        until_eq("the right to be given back", "0".to_owned(), || redis.query(&["EXISTS", "{user-orgs:~changes}:repair"])).await;
+        assert_eq!(redis.query(&["HGET", HISTORY, "whole"]), "0");
+        assert_eq!(world.applied_by("user_noor").await, ["applied inline"]);
         Ok(())
     })
     .await;

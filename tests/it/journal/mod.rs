@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Runs a statement past the journal; how many rows it changed.
-    async fn sql(&self, statement: &str) -> u64 {
+    pub async fn sql(&self, statement: &str) -> u64 {
         let database = self.database().await;
         let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&database).await.expect(statement);
         database.close().await;

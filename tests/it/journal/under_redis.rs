@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{ADA, WORKS, expect_unavailable, on_both_databases, open_message};
 use crate::world::service::{Deployment, Setup, World, run_test};
 use crate::world::wait::until;
-use crate::world::webhooks::event;
+use crate::world::webhooks::{Webhook, event, now};
 
 /// What is left of the lease of a try that is under way, which is nine seconds. No delay is seen in between: they are of two
 /// seconds, and then of ten.
@@ -119,6 +119,21 @@ async fn a_change_of_a_later_release_is_left_open_for_it() {
         assert!((50_000..=60_000).contains(&put_off_ms), "{put_off_ms}");
         until("the other to be applied", async || (world.journal.show(&known.id).await.ok()??.state == "applied").then_some(()))
             .await;
+        Ok(())
+    })
+    .await;
+}
+
+/// It is open because a later release saw a change in it; nobody here can confirm that change.
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_an_open_message_in_which_this_release_sees_nothing_is_not_acknowledged() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        let later = open_message("msg_later", Some(r#"{"change":{"kind":"ofALaterRelease"}}"#));
+        world.journal.record(&later).await?;
+        let (secret, body) = (world.clerk.sender().secret(), event("email.created", json!({ "id": "ema_1" })).to_string());
+        let answer = world.post(&Webhook::signed_as(&secret, later.id.as_str(), now(), body)).await?;
+        expect_unavailable(&answer, "shared-unavailable");
+        assert_eq!(world.journal.show(&later.id).await?.expect("a row").state, "pending");
         Ok(())
     })
     .await;
