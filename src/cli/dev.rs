@@ -29,8 +29,8 @@ pub const DEV_KEY: &str = "rk_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev_dev";
 /// Arguments of `dev`. No `Debug`: the URL may hold a password.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Settings other than keys, secrets, addresses and the journal come from the environment and rollcall.toml, as \
-    for serve.\n\nExit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
+    after_help = "Settings other than keys, secrets and addresses come from the environment and rollcall.toml, as for serve; the \
+    journal not from the file.\n\nExit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration"
 )]
 pub(super) struct Args {
     /// Where the service listens; loopback only
