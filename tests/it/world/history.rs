@@ -1,6 +1,7 @@
 //! What happened at the origin, when it was acknowledged, and whether an answer agrees with it. By the test's own clock,
 //! which knows nothing of the nodes': a decision falls somewhere between the sending of a request and the arrival of its
-//! answer, so only what was wrong through all of that time is held against it.
+//! answer, so only what was wrong through all of that time is held against it. An answer is also held to what it says of
+//! itself, its age and its lag: whoever claims to be fresher than the bound is judged by the claim.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ use serde::Deserialize;
 
 /// A refused newcomer is let in this long after joining, even if no webhook says so.
 const NEW_SHOWS_AFTER: Duration = Duration::from_millis(1_100);
+/// Ages and lags are told in whole milliseconds, rounded down.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 /// Everything that happened.
 #[derive(Debug)]
@@ -70,9 +73,21 @@ pub struct Read {
     pub about: About,
     /// The caller demanded a reading of the origin begun after the request.
     pub is_demanded: bool,
+    /// The caller bears less than the bound.
+    pub lag_max: Option<Duration>,
     pub began: Instant,
     pub ended: Instant,
     pub said: Said,
+    /// What a decision said of itself.
+    pub stamp: Option<Stamp>,
+}
+
+/// How long before the decision the reading began (nothing, when it began for this request), and how long before it the node
+/// had read the stream to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    pub age: Duration,
+    pub lag: Duration,
 }
 
 /// What was answered.
@@ -83,6 +98,8 @@ pub enum Said {
     UserUnknown,
     /// "Could not find out".
     Nothing,
+    /// The connection ended without an answer. Whatever was decided, nobody was told.
+    Lost,
 }
 
 /// One membership, as answered and as it lies in Redis.
@@ -200,10 +217,12 @@ impl History {
 
     /// What is wrong with these answers; nothing, when nothing is.
     pub fn judge(&mut self, reads: &[Read]) -> Vec<String> {
-        for read in reads.iter().filter(|read| read.said == Said::NotAMember) {
+        // What was lost may have been a refusal, which the node remembers.
+        for read in reads.iter().filter(|read| matches!(read.said, Said::NotAMember | Said::Lost)) {
             self.refusals.entry((read.user.clone(), read.about.clone())).or_default().push(read.began);
         }
-        reads.iter().filter_map(|read| self.judge_one(read).err().map(|what| self.explain(&what, read))).collect()
+        let judge = |read: &Read| self.judge_said(read).and_then(|()| self.judge_stamp(read));
+        reads.iter().filter_map(|read| judge(read).err().map(|what| self.explain(&what, read))).collect()
     }
 
     /// How long after its acknowledgement the end of a membership was longest unknown to an answer.
@@ -214,15 +233,15 @@ impl History {
         };
         let of_read = |read: &Read| match &read.said {
             Said::Rows(rows) => rows.iter().filter_map(|row| late(read, row)).max(),
-            Said::NotAMember | Said::UserUnknown | Said::Nothing => None,
+            Said::NotAMember | Said::UserUnknown | Said::Nothing | Said::Lost => None,
         };
         reads.iter().filter_map(of_read).max().unwrap_or_default()
     }
 
-    fn judge_one(&self, read: &Read) -> Result<(), String> {
+    fn judge_said(&self, read: &Read) -> Result<(), String> {
         let died = self.users[&read.user];
         match &read.said {
-            Said::Nothing => Ok(()),
+            Said::Nothing | Said::Lost => Ok(()),
             Said::UserUnknown => {
                 check(died.is_some_and(|event| self.may_show(event, read)), || "a living user is unknown".into())
             }
@@ -240,6 +259,14 @@ impl History {
         }
     }
 
+    /// No answer says of itself that it is past the bound, unless the node stood still between the decision and its words.
+    fn judge_stamp(&self, read: &Read) -> Result<(), String> {
+        let Some(stamp) = read.stamp else { return Ok(()) };
+        let took = read.ended - read.began;
+        let lag_max = self.lag_max(read) + took + ROUNDING;
+        check(stamp.age.min(stamp.lag) <= lag_max, || "past the bound, in its own words".into())
+    }
+
     fn judge_row(&self, read: &Read, row: &Row) -> Result<(), String> {
         let is_asked = match &read.about {
             About::List => true,
@@ -251,12 +278,12 @@ impl History {
         let is_whose = membership.user == read.user && membership.organization == row.organization_id;
         check(is_whose && self.may_show(membership.granted, read), || "somebody else's, or before it began".into())?;
         if let Some(ended) = membership.ended {
-            check(!self.must_show(ended, read), || format!("a late yes: the membership ended, {:?}", self.events[ended.0]))?;
+            check(!self.must_show(ended, read), || format!("a late yes: it ended by {}", self.tell(ended)))?;
         }
         let at = membership.roles.iter().position(|(at, role, _)| (*at, role) == (row.updated_at, &row.role));
         let at = at.ok_or("a role that never was")?;
         let later = membership.roles[at + 1..].iter().find(|(_, _, event)| self.must_show(*event, read));
-        check(later.is_none(), || format!("a late role: {later:?}"))?;
+        check(later.is_none(), || format!("a late role: {later:?}, {}", self.tell_of(later.map(|(_, _, event)| *event))))?;
         let profiles = &self.organizations[&row.organization_id];
         let is_called = |profile: &Profile| {
             profile.updated_at == row.organization_updated_at
@@ -265,7 +292,7 @@ impl History {
         };
         let at = profiles.iter().position(is_called).ok_or("a name that never was")?;
         let later = profiles[at + 1..].iter().find(|profile| self.must_show(profile.since, read));
-        check(later.is_none(), || format!("a late name: {later:?}"))
+        check(later.is_none(), || format!("a late name: {later:?}, {}", self.tell_of(later.map(|profile| profile.since))))
     }
 
     /// A membership that lasted through the read, and that had to be known, is in the list.
@@ -275,7 +302,7 @@ impl History {
             !is_listed && self.lasts(membership, read) && self.must_show(membership.granted, read)
         };
         let missing = self.of_user(&read.user).find(is_missing);
-        check(missing.is_none(), || format!("a gap: {missing:?}"))
+        check(missing.is_none(), || format!("a gap: {missing:?}, {}", self.tell_of(missing.map(|(_, row)| row.granted))))
     }
 
     fn judge_no(&self, read: &Read) -> Result<(), String> {
@@ -288,7 +315,7 @@ impl History {
             is_asked && self.lasts(membership, read) && self.must_admit(membership.granted, read)
         };
         let denied = self.of_user(&read.user).find(is_denied);
-        check(denied.is_none(), || format!("a false no: {denied:?}"))
+        check(denied.is_none(), || format!("a false no: {denied:?}, {}", self.tell_of(denied.map(|(_, row)| row.granted))))
     }
 
     /// Whether the organization has this slug through the read, and that had to be known.
@@ -312,12 +339,19 @@ impl History {
         self.events[event.0].began <= read.ended
     }
 
-    /// Whether every decision of this read had to know of the event: it was acknowledged longer ago than the bound, or the
-    /// origin was asked after it.
+    /// Whether every decision of this read had to know of the event: it was acknowledged longer ago than the caller bears, or
+    /// than the answer admits; or the origin was asked after it.
     fn must_show(&self, event: Event, read: &Read) -> bool {
         let when = &self.events[event.0];
-        let is_acknowledged = when.acknowledged.is_some_and(|at| at + self.bound < read.began);
-        is_acknowledged || (read.is_demanded && when.done < read.began)
+        let was_known = |lag: Duration| when.acknowledged.is_some_and(|at| at + lag < read.began);
+        let was_read = |age: Duration| when.done + age < read.began;
+        let by_its_words = read.stamp.is_some_and(|stamp| was_known(stamp.lag + ROUNDING) || was_read(stamp.age + ROUNDING));
+        was_known(self.lag_max(read)) || (read.is_demanded && was_read(Duration::ZERO)) || by_its_words
+    }
+
+    /// How far behind the answer may be.
+    fn lag_max(&self, read: &Read) -> Duration {
+        read.lag_max.map_or(self.bound, |lag_max| lag_max.min(self.bound))
     }
 
     /// Whether a "no" had to know of it: also soon after it happened, unless the same was refused before.
@@ -328,8 +362,25 @@ impl History {
         self.must_show(event, read) || (!was_refused && done + NEW_SHOWS_AFTER < read.began)
     }
 
+    /// When the history begins.
+    pub fn began(&self) -> Instant {
+        self.events[0].done
+    }
+
     fn explain(&self, what: &str, read: &Read) -> String {
-        format!("node {}: {what}\n    in {read:?}", read.node)
+        let [asked, told] = [read.began, read.ended].map(|at| at - self.began());
+        format!("node {}, asked after {asked:?}, told after {told:?}: {what}\n    in {read:?}", read.node)
+    }
+
+    fn tell_of(&self, event: Option<Event>) -> String {
+        event.map_or_else(String::new, |event| self.tell(event))
+    }
+
+    /// An event, by the time since the beginning.
+    fn tell(&self, event: Event) -> String {
+        let when = &self.events[event.0];
+        let since = |at: Instant| at - self.began();
+        format!("event {}, done after {:?}, acknowledged after {:?}", event.0, since(when.done), when.acknowledged.map(since))
     }
 }
 
@@ -363,7 +414,20 @@ mod tests {
 
     #[track_caller]
     fn check(history: &mut History, about: About, is_demanded: bool, began: Instant, said: Said, expected: &str) {
-        let read = Read { node: 0, user: "user_1".to_owned(), about, is_demanded, began, ended: began, said };
+        check_stamped(history, about, is_demanded, began, (said, None), expected);
+    }
+
+    #[track_caller]
+    fn check_stamped(
+        history: &mut History,
+        about: About,
+        is_demanded: bool,
+        began: Instant,
+        (said, stamp): (Said, Option<Stamp>),
+        expected: &str,
+    ) {
+        let read =
+            Read { node: 0, user: "user_1".to_owned(), about, is_demanded, lag_max: None, began, ended: began, said, stamp };
         let wrong = history.judge(&[read]);
         assert!(wrong.iter().all(|wrong| !expected.is_empty() && wrong.contains(expected)), "{wrong:?}");
         assert_eq!(wrong.is_empty(), expected.is_empty(), "{expected}");
@@ -399,5 +463,20 @@ mod tests {
         check(&mut history, id(), false, at, Said::NotAMember, "a false no");
         check(&mut history, About::List, false, at, Said::Rows(vec![]), "a gap");
         check(&mut history, About::List, false, at, Said::Rows(vec![row]), "");
+    }
+
+    #[test]
+    fn an_answer_is_held_to_its_own_age_and_lag() {
+        let (mut history, row, at) = ended();
+        let mut check = |age_ms, lag_ms, expected: &str| {
+            let stamp = Stamp { age: Duration::from_millis(age_ms), lag: Duration::from_millis(lag_ms) };
+            let yes = (Said::Rows(vec![row.clone()]), Some(stamp));
+            check_stamped(&mut history, About::List, false, at + BOUND / 2, yes, expected);
+        };
+        check(60_000, 600, "");
+        check(60_000, 400, "a late yes");
+        check(400, 60_000, "a late yes");
+        check(0, 60_000, "a late yes");
+        check(60_000, 1_100, "in its own words");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod asking;
+pub mod changes;
 pub mod crowd;
 pub mod dice;
 pub mod effect;
@@ -18,6 +19,7 @@ pub mod service;
 pub mod shell;
 pub mod silent_proxy;
 pub mod sqlite_lock;
+pub mod street;
 pub mod under_way;
 pub mod wait;
 pub mod webhooks;

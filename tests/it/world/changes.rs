@@ -1,0 +1,118 @@
+//! A crowd to which things happen at random, each noted in the history as it happens at the origin.
+
+use std::time::Instant;
+
+use rollcall::dev::{AsOf, Done, Message, NewOrganization, NewUser, World as ClerkWorld};
+
+use super::dice::Dice;
+use super::history::{Event, History};
+
+/// How many there are.
+pub const USERS: usize = 40;
+pub const ORGANIZATIONS: usize = 12;
+const ROLES: [&str; 3] = ["org:admin", "org:member", "org:billing_manager"];
+
+/// A world in which everybody is in a third of the organizations.
+pub fn crowd(dice: &mut Dice) -> ClerkWorld {
+    let mut world = ClerkWorld::new();
+    world.set_cascades(dice.chance(50));
+    world.seed(|world| {
+        for n in 0..ORGANIZATIONS {
+            let (id, slug) = (Some(organization(n)), Some(format!("slug-{n}")));
+            let new = NewOrganization { id, name: format!("Organization {n}"), slug, created_by: None };
+            world.create_organization(new).expect("a new organization");
+        }
+        for n in 0..USERS {
+            world.create_user(NewUser { id: Some(user(n)), ..NewUser::default() }).expect("a new user");
+            for at in 0..ORGANIZATIONS {
+                if dice.chance(66) {
+                    continue;
+                }
+                let role = *dice.pick(&ROLES);
+                world.grant(&user(n), &organization(at), role).expect("a new member");
+            }
+        }
+    });
+    world
+}
+
+/// The id of a user.
+pub fn user(n: usize) -> String {
+    format!("user_{n}")
+}
+
+/// The id of an organization that was there from the beginning.
+pub fn organization(n: usize) -> String {
+    format!("org_{n}")
+}
+
+/// One change at the origin, noted as it happens.
+pub struct Change<'a> {
+    pub world: &'a mut ClerkWorld,
+    pub history: &'a mut History,
+    pub began: Instant,
+}
+
+impl Change<'_> {
+    /// Something happens to the user in the organization: a join, an end, or another role.
+    pub fn join_or_leave(&mut self, user: &str, organization: &str, dice: &mut Dice) -> Option<(Event, Vec<Message>)> {
+        self.world.user(user, AsOf::Now)?;
+        let role = *dice.pick(&ROLES);
+        let done: Done = match self.world.membership(user, organization).map(|row| row.role.clone()) {
+            None => {
+                let done = self.world.grant(user, organization, role).expect("no member yet");
+                let event = self.history.happened(self.began);
+                let at = self.world.membership(user, organization).expect("a member now").updated_at;
+                self.history.granted(event, user, organization, &done.id, role, at);
+                return Some((event, done.messages));
+            }
+            Some(current) if current != role && dice.chance(45) => {
+                let done = self.world.change_role(user, organization, role).expect("a member");
+                let event = self.history.happened(self.began);
+                let at = self.world.membership(user, organization).expect("still a member").updated_at;
+                self.history.role_changed(event, &done.id, role, at);
+                return Some((event, done.messages));
+            }
+            Some(_) => self.world.revoke(user, organization).expect("a member"),
+        };
+        let event = self.history.happened(self.began);
+        self.history.ended(event, &done.id);
+        Some((event, done.messages))
+    }
+
+    /// The organization has another name, perhaps another slug.
+    pub fn rename(&mut self, organization: &str, dice: &mut Dice) -> Option<(Event, Vec<Message>)> {
+        let name = format!("Name {}", dice.below(1_000));
+        // Some slugs have been somebody else's.
+        let slug = format!("slug-{}", dice.below(30));
+        let slug = Some(slug).filter(|slug| dice.chance(50) && self.world.organization(slug, AsOf::Now).is_none());
+        let done = self.world.rename(organization, Some(&name), slug.as_deref()).expect("a living organization");
+        let event = self.history.happened(self.began);
+        self.history.called(event, self.world, organization);
+        Some((event, done.messages))
+    }
+
+    /// Deletes an organization and makes another one, which may take over its slug; answers its id too.
+    pub fn replace(&mut self, organization: &str, dice: &mut Dice) -> (Event, Vec<Message>, String) {
+        let slug = self.world.organization(organization, AsOf::Now).and_then(|row| row.slug.clone());
+        let done = self.world.delete_organization(organization).expect("a living organization");
+        let event = self.history.happened(self.began);
+        self.history.organization_ended(event, organization);
+        let slug = slug.filter(|_| dice.chance(70));
+        let new = NewOrganization { id: None, name: "Successor".to_owned(), slug, created_by: None };
+        let made = self.world.create_organization(new).expect("a free slug");
+        let born = self.history.happened(self.began);
+        self.history.called(born, self.world, &made.id);
+        self.history.acknowledge(born);
+        (event, done.messages, made.id)
+    }
+
+    /// The user is gone for good.
+    pub fn delete_user(&mut self, user: &str) -> Option<(Event, Vec<Message>)> {
+        self.world.user(user, AsOf::Now)?;
+        let done = self.world.delete_user(user).expect("a living user");
+        let event = self.history.happened(self.began);
+        self.history.user_ended(event, user);
+        Some((event, done.messages))
+    }
+}
