@@ -13,6 +13,7 @@ mod crashes;
 mod denials;
 mod dev;
 mod evictions;
+mod faults;
 mod interleavings;
 mod journal;
 mod journal_commands;

@@ -6,6 +6,8 @@ pub mod changes;
 pub mod crowd;
 pub mod dice;
 pub mod effect;
+pub mod faulty_link;
+pub mod fleet;
 pub mod history;
 pub mod mail;
 pub mod operator;

@@ -66,6 +66,12 @@ impl RedisServer {
         stop(&mut self.child);
     }
 
+    /// What `SAVE` wrote is gone: from now on it starts empty again.
+    pub fn forget(&self) {
+        // Never written is as good.
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+    }
+
     /// Starts it again on the same port: empty, or with what `SAVE` wrote before.
     pub fn restart(&mut self) {
         self.kill();
