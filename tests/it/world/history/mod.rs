@@ -1,0 +1,232 @@
+//! What happened at the origin, when it was acknowledged, and whether an answer agrees with it. By the test's own clock,
+//! which knows nothing of the nodes': a decision falls somewhere between the sending of a request and the arrival of its
+//! answer, so only what was wrong through all of that time is held against it. An answer is also held to what it says of
+//! itself, its age and its lag: whoever claims to be fresher than the bound is judged by the claim.
+
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rollcall::dev::{AsOf, World as ClerkWorld};
+use serde::Deserialize;
+
+/// Everything that happened.
+#[derive(Debug)]
+pub struct History {
+    /// The staleness bound of the nodes.
+    bound: Duration,
+    events: Vec<When>,
+    memberships: HashMap<String, Membership>,
+    /// Names and slugs of an organization, in order.
+    organizations: HashMap<String, Vec<Profile>>,
+    users: HashMap<String, Option<Event>>,
+    refusals: HashMap<(String, About), Vec<Instant>>,
+}
+
+/// A change at the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event(usize);
+
+#[derive(Debug, Clone, Copy)]
+struct When {
+    began: Instant,
+    done: Instant,
+    /// When its webhook was first answered with 2xx.
+    acknowledged: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Membership {
+    user: String,
+    organization: String,
+    granted: Event,
+    /// Roles with the origin's time, in order.
+    roles: Vec<(i64, String, Event)>,
+    ended: Option<Event>,
+}
+
+#[derive(Debug)]
+struct Profile {
+    updated_at: i64,
+    name: String,
+    slug: Option<String>,
+    since: Event,
+}
+
+/// What was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum About {
+    List,
+    Id(String),
+    Slug(String),
+}
+
+/// A question and its answer.
+#[derive(Debug)]
+pub struct Read {
+    pub node: usize,
+    pub user: String,
+    pub about: About,
+    /// The caller demanded a reading of the origin begun after the request.
+    pub is_demanded: bool,
+    /// The caller bears less than the bound.
+    pub lag_max: Option<Duration>,
+    pub began: Instant,
+    pub ended: Instant,
+    pub said: Said,
+    /// What a decision said of itself.
+    pub stamp: Option<Stamp>,
+}
+
+/// How long before the decision the reading began (nothing, when it began for this request), and how long before it the node
+/// had read the stream to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    pub age: Duration,
+    pub lag: Duration,
+}
+
+/// What was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    Rows(Vec<Row>),
+    NotAMember,
+    UserUnknown,
+    /// "Could not find out".
+    Nothing,
+    /// The connection ended without an answer. Whatever was decided, nobody was told.
+    Lost,
+}
+
+/// One membership, as answered and as it lies in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    pub organization_id: String,
+    pub organization_slug: Option<String>,
+    pub organization_name: String,
+    pub role: String,
+    pub membership_id: String,
+    pub updated_at: i64,
+    pub organization_updated_at: i64,
+}
+
+/// The memberships of a user as the origin has them now; none: no such user.
+pub fn truth(world: &ClerkWorld, user: &str) -> Option<Vec<Row>> {
+    let rows = world.memberships(user, AsOf::Now)?;
+    let row = |row: &&rollcall::dev::Membership| {
+        let organization = world.organization(&row.organization, AsOf::Now).expect("a living one");
+        Row {
+            organization_id: row.organization.clone(),
+            organization_slug: organization.slug.clone(),
+            organization_name: organization.name.clone(),
+            role: row.role.clone(),
+            membership_id: row.id.clone(),
+            updated_at: row.updated_at,
+            organization_updated_at: organization.updated_at,
+        }
+    };
+    Some(rows.iter().map(row).collect())
+}
+
+impl History {
+    /// As the world is before anything happens; everybody knows it.
+    pub fn of(world: &ClerkWorld, users: &[String], organizations: &[String], bound: Duration) -> Self {
+        let now = Instant::now();
+        let mut history = Self {
+            bound,
+            events: vec![When { began: now, done: now, acknowledged: Some(now - bound * 2) }],
+            memberships: HashMap::new(),
+            organizations: HashMap::new(),
+            users: HashMap::new(),
+            refusals: HashMap::new(),
+        };
+        for id in organizations {
+            history.called(Event(0), world, id);
+        }
+        for user in users {
+            history.users.insert(user.clone(), None);
+            for row in truth(world, user).expect("a user") {
+                history.granted(Event(0), user, &row.organization_id, &row.membership_id, &row.role, row.updated_at);
+            }
+        }
+        history
+    }
+
+    /// A change that began then and is made now.
+    pub fn happened(&mut self, began: Instant) -> Event {
+        self.events.push(When { began, done: Instant::now(), acknowledged: None });
+        Event(self.events.len() - 1)
+    }
+
+    /// Its webhook was taken; the first time counts.
+    pub fn acknowledge(&mut self, event: Event) {
+        self.events[event.0].acknowledged.get_or_insert_with(Instant::now);
+    }
+
+    /// When the last event was acknowledged; none while one is not.
+    pub fn all_acknowledged(&self) -> Option<Instant> {
+        self.events.iter().map(|event| event.acknowledged).try_fold(self.events[0].done, |last, at| at.map(|at| last.max(at)))
+    }
+
+    /// A membership began.
+    pub fn granted(&mut self, event: Event, user: &str, organization: &str, id: &str, role: &str, updated_at: i64) {
+        let (user, organization) = (user.to_owned(), organization.to_owned());
+        let roles = vec![(updated_at, role.to_owned(), event)];
+        self.memberships.insert(id.to_owned(), Membership { user, organization, granted: event, roles, ended: None });
+    }
+
+    /// A member has another role.
+    pub fn role_changed(&mut self, event: Event, id: &str, role: &str, updated_at: i64) {
+        let membership = self.memberships.get_mut(id).expect("a membership");
+        membership.roles.push((updated_at, role.to_owned(), event));
+    }
+
+    /// A membership ended.
+    pub fn ended(&mut self, event: Event, id: &str) {
+        self.memberships.get_mut(id).expect("a membership").ended.get_or_insert(event);
+    }
+
+    /// An organization came to be, or has another name or slug.
+    pub fn called(&mut self, event: Event, world: &ClerkWorld, id: &str) {
+        let row = world.organization(id, AsOf::Now).expect("an organization");
+        let profile = Profile { updated_at: row.updated_at, name: row.name.clone(), slug: row.slug.clone(), since: event };
+        self.organizations.entry(id.to_owned()).or_default().push(profile);
+    }
+
+    /// An organization ended, and all its memberships.
+    pub fn organization_ended(&mut self, event: Event, id: &str) {
+        self.end_all(event, |membership| membership.organization == id);
+    }
+
+    /// A user was deleted, with all memberships.
+    pub fn user_ended(&mut self, event: Event, user: &str) {
+        self.users.insert(user.to_owned(), Some(event));
+        self.end_all(event, |membership| membership.user == user);
+    }
+
+    fn end_all(&mut self, event: Event, is_meant: impl Fn(&Membership) -> bool) {
+        for membership in self.memberships.values_mut().filter(|membership| is_meant(membership)) {
+            membership.ended.get_or_insert(event);
+        }
+    }
+
+    /// When the history begins.
+    pub fn began(&self) -> Instant {
+        self.events[0].done
+    }
+
+    fn tell_of(&self, event: Option<Event>) -> String {
+        event.map_or_else(String::new, |event| self.tell(event))
+    }
+
+    /// An event, by the time since the beginning.
+    fn tell(&self, event: Event) -> String {
+        let when = &self.events[event.0];
+        let since = |at: Instant| at - self.began();
+        format!("event {}, done after {:?}, acknowledged after {:?}", event.0, since(when.done), when.acknowledged.map(since))
+    }
+}
