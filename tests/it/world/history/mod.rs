@@ -216,7 +216,7 @@ impl History {
 
     /// When the history begins.
     pub fn began(&self) -> Instant {
-        self.events[0].done
+        self.events[0].began
     }
 
     fn tell_of(&self, event: Option<Event>) -> String {
