@@ -158,7 +158,13 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
         let memory = Arc::new(MemoryStream::default());
         return Ok(Shared { tier: None, stream: memory.clone(), fence: Fence::always(), redis: None, memory: Some(memory) });
     };
-    let settings = redis::Settings { url: url.clone(), prefix: config.key_prefix.clone(), bounds: config.bounds, io: io.clone() };
+    let settings = redis::Settings {
+        url: url.clone(),
+        replicas: config.redis_replicas,
+        prefix: config.key_prefix.clone(),
+        bounds: config.bounds,
+        io: io.clone(),
+    };
     let redis = Arc::new(Redis::connect(settings).await?);
     match clerk.instance_id().await {
         Ok(Some(instance)) => match redis.check_instance(&instance).await {

@@ -43,6 +43,8 @@ pub struct Config {
     pub webhook_secrets: Vec<SecretString>,
     /// Redis, or none for a single process.
     pub redis_url: Option<SecretString>,
+    /// How many replicas of Redis every write, and every question that moves the fence, waits for.
+    pub redis_replicas: u32,
     /// The journal: `sqlite://…` or `postgres://…`.
     pub database_url: SecretString,
     /// How long settled messages are kept.

@@ -160,9 +160,15 @@ pub(super) fn redis_url(text: &str) -> Parsed<SecretString> {
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
     match scheme {
         "redis" | "rediss" => {}
-        "redis+sentinel" | "redis+cluster" => {
+        "redis+sentinel" => {
+            return match crate::redis::check_sentinel_url(text) {
+                Ok(()) => Ok(text.into()),
+                Err(what) => Err(format!("not a URL of sentinels: {what}")),
+            };
+        }
+        "redis+cluster" => {
             return Err(format!(
-                "{scheme}:// is not carried by this release yet. Accepted: redis:// or rediss:// of the primary"
+                "{scheme}:// is not carried by this release yet. Accepted: redis:// or rediss:// of the primary, redis+sentinel://"
             ));
         }
         "http" | "https" => {
@@ -177,6 +183,12 @@ pub(super) fn redis_url(text: &str) -> Parsed<SecretString> {
                 .to_owned())
         }
     }
+}
+
+/// Replicas that are waited for.
+pub(super) fn redis_replicas(text: &str) -> Parsed<u32> {
+    let replicas = text.parse().ok().filter(|replicas| *replicas <= 5);
+    replicas.ok_or_else(|| "not a number of replicas. Accepted: 0 to 5".to_owned())
 }
 
 pub(super) fn key_prefix(text: &str) -> Parsed<String> {
@@ -227,11 +239,12 @@ mod tests {
 
     #[test]
     fn a_redis_url_is_of_a_kind_that_this_release_carries() {
-        for good in ["redis://127.0.0.1:6379/1", "rediss://default:pa%40ss@example.test:6380"] {
+        for good in ["redis+sentinel://a,b:26380/main", "redis://127.0.0.1:6379/1", "rediss://default:pa%40ss@example.test:6380"]
+        {
             assert!(redis_url(good).is_ok(), "{good}");
         }
         for (bad, why) in [
-            ("redis+sentinel://a,b/main", "yet"),
+            ("redis+sentinel://a,b", "name of the primary"),
             ("redis+cluster://a,b", "yet"),
             ("https://eu1.example.test", "TCP"),
             ("127.0.0.1:6379", "Accepted"),

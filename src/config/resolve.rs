@@ -38,6 +38,7 @@ impl Settings {
         let api_keys = keep(self.value(Name::ApiKeys, parse::api_keys), &mut problems);
         let clerk_api_url = keep(self.value(Name::ClerkApiUrl, parse::clerk_api_url), &mut problems);
         let redis_url = keep(self.value(Name::RedisUrl, parse::redis_url), &mut problems);
+        let redis_replicas = keep(self.value(Name::RedisReplicas, parse::redis_replicas), &mut problems);
         let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
         let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
@@ -60,6 +61,7 @@ impl Settings {
             api_keys: api_keys.expect("what is required was found, or is a problem"),
             clerk_api_url: clerk_api_url.expect(HAS_DEFAULT),
             redis_url,
+            redis_replicas: redis_replicas.expect(HAS_DEFAULT),
             database_url: database_url.expect(HAS_DEFAULT),
             journal_retention: journal_retention.expect(HAS_DEFAULT),
             journal_keep: journal_keep.expect(HAS_DEFAULT),
@@ -81,6 +83,11 @@ impl Settings {
     pub fn webhook_secrets(&self) -> Result<Vec<SecretString>, ConfigError> {
         let found = self.value(Name::WebhookSecrets, parse::webhook_secrets)?;
         found.ok_or_else(|| self.missing(Name::WebhookSecrets).expect("it is required and was not found").into())
+    }
+
+    /// How many replicas of Redis a write waits for.
+    pub fn redis_replicas(&self) -> Result<u32, ConfigError> {
+        Ok(self.value(Name::RedisReplicas, parse::redis_replicas)?.expect(HAS_DEFAULT))
     }
 
     /// Redis, if there is one, and the prefix of its keys.

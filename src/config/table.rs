@@ -12,6 +12,7 @@ pub enum Name {
     ApiKeys,
     ClerkApiUrl,
     RedisUrl,
+    RedisReplicas,
     DatabaseUrl,
     Listen,
     KeyPrefix,
@@ -118,7 +119,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 20] = [
+pub const TABLE: [Setting; 21] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -153,10 +154,21 @@ pub const TABLE: [Setting; 20] = [
         Name::RedisUrl,
         "REDIS_URL",
         Flag::Value("redis-url"),
-        "The shared tier and the change stream, `redis://…` or `rediss://…`.",
+        "The shared tier and the change stream, `redis://…`, `rediss://…` or `redis+sentinel://a,b,c/mymaster`.",
     )
     .secret()
     .note("none: one process"),
+    Setting::new(
+        Name::RedisReplicas,
+        "ROLLCALL_REDIS_REPLICAS",
+        Flag::Value("redis-replicas"),
+        "How many replicas of Redis every change, and every question that keeps answers fresh, waits for.",
+    )
+    .default("0")
+    .range(
+        "a failover may lose acknowledged changes, until the journal is applied again",
+        "a replica that is away stops hits and webhooks; above 5 refused",
+    ),
     Setting::new(
         Name::DatabaseUrl,
         "DATABASE_URL",

@@ -12,6 +12,7 @@ pub struct Keys {
     changes: String,
     history: String,
     repair: String,
+    fence: String,
     nodes: String,
 }
 
@@ -29,6 +30,7 @@ impl Keys {
                 changes: format!("{prefix}~changes"),
                 history: format!("{{{prefix}~changes}}:history"),
                 repair: format!("{{{prefix}~changes}}:repair"),
+                fence: format!("{{{prefix}~changes}}:fence"),
                 nodes: format!("{prefix}~nodes"),
             }),
             false => Err(StartError::Prefix { prefix: prefix.to_owned() }),
@@ -48,6 +50,11 @@ impl Keys {
     /// The guard of a user's value, in the same slot.
     pub fn guard(&self, user: &UserId) -> String {
         format!("{{{}{user}}}:guard", self.prefix)
+    }
+
+    /// What each question of a reader writes where replicas are waited for; beside the stream, in its slot.
+    pub fn fence(&self) -> &str {
+        &self.fence
     }
 
     /// A pattern that both keys of every user match, for SCAN; other keys may match it too.

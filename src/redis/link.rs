@@ -20,7 +20,9 @@ use crate::ports::SharedError;
 
 use super::counts::Counts;
 use super::scripts;
+use super::sentinel::Sentinels;
 use super::server::Server;
+use super::shared::millis;
 use super::start::{ServerInfo, StartError};
 
 /// How long a question may take.
@@ -30,16 +32,29 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// Attempts are at least this far apart, also when they succeed: two primaries behind one address would make every new
 /// connection the end of the others.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
+/// Of the time for an answer, what replicas have; the rest is for the way.
+const WAIT_SHARE: f32 = 0.8;
 /// Connections being made at once, over all purposes; a kept one does not count.
 const ATTEMPTS_MAX: usize = 8;
 
 /// What connections are made with, shared by all links.
 #[derive(Clone)]
 pub(super) struct Maker {
-    pub pool: Pool,
+    source: Source,
+    /// How many replicas a write waits for.
+    pub replicas: u32,
     pub io: Handle,
     pub server: Arc<Server>,
     pub counts: Counts,
+}
+
+/// Where the primary is.
+#[derive(Clone)]
+enum Source {
+    /// Always at one address.
+    Address(Pool),
+    /// Where Sentinel says.
+    Sentinels(Sentinels),
 }
 
 /// The connection for one purpose.
@@ -81,27 +96,56 @@ enum Next {
 
 impl Maker {
     /// Prepares to make connections; makes none.
-    pub(super) fn new(url: &SecretString, io: Handle, counts: Counts) -> Result<Self, StartError> {
-        // Time is measured here, per question; the driver's own limits would only hide which one was meant.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIME_MAX)).set_response_timeout(None);
-        // The error's category, never the error: its text may hold the URL, and that a password.
-        let unusable = |error: redis::RedisError| StartError::Url { what: error.category().to_owned() };
-        let manager = Manager::new_with_config(url.expose_secret(), config).map_err(unusable)?;
-        let pool = Pool::builder(manager).max_size(ATTEMPTS_MAX).runtime(Runtime::Tokio1).build();
-        let pool = pool.map_err(|error| StartError::Url { what: error.to_string() })?;
-        Ok(Self { pool, io, server: Arc::default(), counts })
+    pub(super) fn new(url: &SecretString, replicas: u32, io: Handle, counts: Counts) -> Result<Self, StartError> {
+        let source = match Sentinels::is_meant_by(url.expose_secret()) {
+            true => {
+                let sentinels = Sentinels::parse(url.expose_secret());
+                Source::Sentinels(sentinels.map_err(|what| StartError::Url { what: what.to_owned() })?)
+            }
+            false => Source::Address(pool(url).map_err(|what| StartError::Url { what })?),
+        };
+        Ok(Self { source, replicas, io, server: Arc::default(), counts })
+    }
+
+    /// Who says where the primary is, if it is not always at one address.
+    pub(super) fn sentinels(&self) -> Option<Sentinels> {
+        match &self.source {
+            Source::Address(_) => None,
+            Source::Sentinels(sentinels) => Some(sentinels.clone()),
+        }
     }
 
     /// Makes a connection of its own and asks the server who it is, on the I/O runtime, within a second.
     pub(super) async fn make(&self) -> Result<(MultiplexedConnection, ServerInfo), String> {
-        let pool = self.pool.clone();
-        let making = self.io.spawn(timeout(CONNECT_TIME_MAX, async move { introduce(&pool).await }));
+        let source = self.source.clone();
+        let making = self.io.spawn(timeout(CONNECT_TIME_MAX, async move { introduce(&source.pool().await?).await }));
         match making.await {
             Ok(Ok(made)) => made,
             Ok(Err(_)) => Err("no connection in time".to_owned()),
             Err(_) => Err("stopped while connecting".to_owned()),
         }
     }
+}
+
+impl Source {
+    async fn pool(&self) -> Result<Pool, String> {
+        match self {
+            Self::Address(pool) => Ok(pool.clone()),
+            Self::Sentinels(sentinels) => {
+                let address = sentinels.primary().await.ok_or("no sentinel knows the primary")?;
+                pool(&sentinels.url_of(&address))
+            }
+        }
+    }
+}
+
+fn pool(url: &SecretString) -> Result<Pool, String> {
+    // Time is measured here, per question; the driver's own limits would only hide which one was meant.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIME_MAX)).set_response_timeout(None);
+    // The error's category, never the error: its text may hold the URL, and that a password.
+    let manager = Manager::new_with_config(url.expose_secret(), config).map_err(|error| error.category().to_owned())?;
+    let pool = Pool::builder(manager).max_size(ATTEMPTS_MAX).runtime(Runtime::Tokio1).build();
+    pool.map_err(|error| error.to_string())
 }
 
 async fn introduce(pool: &Pool) -> Result<(MultiplexedConnection, ServerInfo), String> {
@@ -159,6 +203,27 @@ impl Link {
         scripts::load(&mut loading);
         self.ask_once(&loading, deadline).await?;
         self.ask_once(pipeline, deadline).await
+    }
+
+    /// Whether writes wait for replicas.
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        self.0.maker.replicas > 0
+    }
+
+    /// The same for writes: Ok means that the primary has them, and as many replicas as are awaited.
+    pub(super) async fn confirm(&self, pipeline: &Pipeline, within: Duration) -> Result<Vec<Value>, SharedError> {
+        let replicas = self.0.maker.replicas;
+        if replicas == 0 {
+            return self.ask(pipeline, within).await;
+        }
+        let mut awaited = pipeline.clone();
+        awaited.cmd("WAIT").arg(replicas).arg(millis(within.mul_f32(WAIT_SHARE)));
+        let mut replies = self.ask(&awaited, within).await?;
+        let confirmed = replies.pop().map_or(Ok(0), read::<u32>)?;
+        match confirmed >= replicas {
+            true => Ok(replies),
+            false => Err(unavailable(format!("{confirmed} of {replicas} replicas have it"))),
+        }
     }
 
     async fn ask_once(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, SharedError> {

@@ -12,6 +12,7 @@ mod link;
 mod nodes;
 mod question;
 mod scripts;
+mod sentinel;
 mod server;
 mod shared;
 mod start;
@@ -28,8 +29,8 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{interval, timeout};
+use tracing::{info, warn};
 
 use crate::ports::{Fence, StreamSink};
 use crate::protocol::freshness::Bounds;
@@ -44,18 +45,24 @@ pub use walk::{Step, Walk};
 
 use link::{Link, Maker};
 use nodes::{Alive, Heartbeat, Node};
+use sentinel::Sentinels;
+use server::Server;
 use tail::Tail;
 
 /// The stream is asked once in this part of the staleness bound.
 const QUESTIONS_PER_BOUND: u32 = 40;
+/// How often the sentinels are asked whether the primary is still the same.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How long stopping waits for the tasks.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How Redis is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://` or `rediss://`.
+    /// `redis://`, `rediss://` or `redis+sentinel://`.
     pub url: SecretString,
+    /// How many replicas every write, and every question that moves the fence, waits for.
+    pub replicas: u32,
     /// Prefix of every key; belongs to one Clerk instance.
     pub prefix: String,
     /// The TTL of values, and the staleness bound that the stream is asked for.
@@ -82,6 +89,11 @@ pub struct Redis {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// Whether a `redis+sentinel://` URL can be read; a phrase without anything of it.
+pub fn check_sentinel_url(url: &str) -> Result<(), &'static str> {
+    Sentinels::parse(url).map(|_| ())
+}
+
 impl Redis {
     /// Looks at the server and refuses one that cannot carry the protocol. One that cannot be reached is none of that: reads
     /// go to the origin until it can, and then everything heals by itself.
@@ -97,7 +109,7 @@ impl Redis {
     fn prepare(settings: Settings) -> Result<Self, StartError> {
         let counts = Counts::default();
         let keys = Arc::new(Keys::new(&settings.prefix)?);
-        let maker = Maker::new(&settings.url, settings.io, counts.clone())?;
+        let maker = Maker::new(&settings.url, settings.replicas, settings.io, counts.clone())?;
         let changes = Link::new(&maker, "changes");
         let (fence, alive) = (Fence::asked(), Alive::default());
         let shared = RedisShared {
@@ -196,6 +208,7 @@ impl Redis {
             clock: self.shared.clock.clone(),
             fence: self.fence.clone(),
             standing: self.stream.standing.clone(),
+            token: token::token(),
             counts: self.counts.clone(),
             sink,
             instance: self.instance.clone(),
@@ -206,6 +219,10 @@ impl Redis {
         let tail = self.maker.io.spawn(tail.run(self.period, self.stop.subscribe()));
         let heartbeat = self.maker.io.spawn(heartbeat.run(self.stop.subscribe()));
         self.tasks().extend([tail, heartbeat]);
+        if let Some(sentinels) = self.maker.sentinels() {
+            let following = follow(sentinels, self.maker.server.clone(), self.stop.subscribe());
+            self.tasks().push(self.maker.io.spawn(following));
+        }
     }
 
     /// Stops the tail and the heartbeat, within a second.
@@ -225,6 +242,23 @@ impl Redis {
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Once a second: whether the sentinels name another primary than before. All connections are made anew then.
+async fn follow(sentinels: Sentinels, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
+    let mut known = None;
+    let mut ticks = interval(FOLLOW_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.wait_for(|is_stopped| *is_stopped) => return,
+        }
+        let Some(address) = sentinels.primary().await else { continue };
+        if known.replace(address.clone()).is_some_and(|known| known != address) {
+            info!("the sentinels name another primary");
+            server.depose();
+        }
     }
 }
 

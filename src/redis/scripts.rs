@@ -34,6 +34,8 @@ scripts! {
     APPEND = "scripts/append.lua";
     /// Asks the stream everything at once.
     TAIL = "scripts/tail.lua";
+    /// A write that replicas are waited for with.
+    FENCE = "scripts/fence.lua";
     /// Says whose stream this is.
     HISTORY = "scripts/history.lua";
     /// Takes the right to put a lost history back.

@@ -36,6 +36,12 @@ impl Server {
         is_primary.then_some(epoch)
     }
 
+    /// Whoever was the primary is none any more: every connection to it is an old one.
+    pub(super) fn depose(&self) {
+        *self.replid.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// The same for a new connection, with a word for the log when the server is another one than before.
     pub(super) fn meet(&self, server: &ServerInfo) -> Option<u64> {
         let before = self.epoch();

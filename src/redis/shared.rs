@@ -160,7 +160,7 @@ impl RedisShared {
             call.arg(token()).arg(millis(GUARD_BEYOND));
             pipeline.add_command(call);
         }
-        let replies = self.changes.ask(&pipeline, ANSWER_TIME_MAX).await?;
+        let replies = self.changes.confirm(&pipeline, ANSWER_TIME_MAX).await?;
         replies.into_iter().try_for_each(|reply| read::<u64>(reply).map(|_| ()))
     }
 }

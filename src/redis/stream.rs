@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use deadpool_redis::redis::Pipeline;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::debug;
@@ -13,10 +14,10 @@ use crate::ports::{ChangeStream, SharedError, StreamStanding};
 use crate::protocol::facts::FACTS_WINDOW;
 
 use super::keys::Keys;
-use super::link::{Link, read};
+use super::link::{Link, read, unavailable};
 use super::nodes::Alive;
 use super::scripts;
-use super::shared::{millis, one};
+use super::shared::millis;
 
 /// How long one try may take; there are two.
 const TRY_TIME_MAX: Duration = Duration::from_secs(1);
@@ -43,7 +44,10 @@ impl RedisStream {
         let mut call = scripts::APPEND.on(&[self.keys.changes()]);
         call.arg(change).arg(millis(FACTS_WINDOW)).arg(ENTRIES_KEPT_MAX);
         // The id of the entry is the confirmation.
-        one(&self.changes, call, TRY_TIME_MAX).await.and_then(read::<String>).map(|_| ())
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(call);
+        let replies = self.changes.confirm(&pipeline, TRY_TIME_MAX).await?;
+        replies.into_iter().next().map_or(Err(unavailable("no reply")), read::<String>).map(|_| ())
     }
 
     /// Whether a try that failed left an entry cannot be told, and does not matter: applying twice is applying once (I3).

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use deadpool_redis::redis::Pipeline;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
@@ -21,7 +22,7 @@ use crate::protocol::continuity::{EntryId, Position, Tailed, judge};
 use super::clock::{Sample, StreamClock};
 use super::counts::{Cause, Counts};
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link};
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::question::{Answer, Entry, History, answer, question};
 use super::scripts;
 use super::shared::one;
@@ -35,6 +36,8 @@ pub(super) struct Tail {
     pub clock: StreamClock,
     pub fence: Fence,
     pub standing: Arc<Standing>,
+    /// This reader, in what it writes for replicas to confirm.
+    pub token: String,
     pub counts: Counts,
     pub sink: Arc<dyn StreamSink>,
     /// The Clerk instance the prefix must belong to, once known.
@@ -97,10 +100,20 @@ impl Tail {
     }
 
     async fn ask(&mut self) -> Result<(Answer, Sample), SharedError> {
-        let question = question(&self.keys, self.place.position.as_ref());
+        let mut pipeline = Pipeline::with_capacity(2);
+        if self.link.waits_for_replicas() {
+            // Who confirms what is written now follows this primary now: a deposed one has nobody to confirm it.
+            let mut fence = scripts::FENCE.on(&[self.keys.fence()]);
+            fence.arg(&self.token);
+            pipeline.add_command(fence);
+        }
+        pipeline.add_command(question(&self.keys, self.place.position.as_ref()));
         let sent = clock::now();
-        let reply = one(&self.link, question, ANSWER_TIME_MAX).await?;
+        let mut replies = self.link.confirm(&pipeline, ANSWER_TIME_MAX).await?;
         let received = clock::now();
+        let reply = replies.pop().ok_or_else(|| unavailable("no reply"))?;
+        // What was not written nobody can have confirmed.
+        replies.into_iter().try_for_each(|written| read::<u64>(written).map(|_| ()))?;
         let answer = answer(reply)?;
         let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or_default();
         let sample = Sample { sent, received, time: answer.time, epoch };

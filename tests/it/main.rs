@@ -31,6 +31,7 @@ mod shared_tier;
 mod signatures;
 mod sweep;
 mod three_nodes;
+mod topologies;
 mod webhook_abuse;
 mod webhook_faults;
 mod webhook_kills;

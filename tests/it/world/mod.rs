@@ -16,6 +16,7 @@ pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;
 pub mod rollcall;
+pub mod sentinels;
 pub mod served;
 pub mod service;
 pub mod shell;

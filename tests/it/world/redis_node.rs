@@ -44,15 +44,23 @@ pub enum Told {
 
 /// Connects, and starts no tail.
 pub async fn connect(url: &str) -> Result<Redis, StartError> {
-    let settings =
-        Settings { url: url.to_owned().into(), prefix: "user-orgs:".to_owned(), bounds: BOUNDS, io: Handle::current() };
-    Redis::connect(settings).await
+    connect_waiting_for(url, 0).await
+}
+
+async fn connect_waiting_for(url: &str, replicas: u32) -> Result<Redis, StartError> {
+    let (prefix, io) = ("user-orgs:".to_owned(), Handle::current());
+    Redis::connect(Settings { url: url.to_owned().into(), replicas, prefix, bounds: BOUNDS, io }).await
 }
 
 impl RedisNode {
     /// Connects, starts the tail, and waits for nothing.
     pub async fn start(url: &str) -> Self {
-        let redis = connect(url).await.expect("a Redis to rest on");
+        Self::waiting_for(url, 0).await
+    }
+
+    /// The same, of a node whose writes wait for replicas.
+    pub async fn waiting_for(url: &str, replicas: u32) -> Self {
+        let redis = connect_waiting_for(url, replicas).await.expect("a Redis to rest on");
         let heard = Arc::new(Heard::default());
         redis.spawn_tail(heard.clone(), "a-journal");
         Self { shared: redis.shared(), stream: redis.stream(), fence: redis.fence(), heard, redis }

@@ -122,7 +122,8 @@ fn is_up(port: u16, child: &mut Child) -> bool {
     false
 }
 
-fn query(port: u16, command: &[&str]) -> String {
+/// Runs a command on whatever listens on this port.
+pub fn query(port: u16, command: &[&str]) -> String {
     let Ok(client) = redis::Client::open(("127.0.0.1", port)) else { return String::new() };
     let Ok(mut connection) = client.get_connection_with_timeout(Duration::from_secs(1)) else { return String::new() };
     connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");

@@ -168,6 +168,7 @@ impl World {
                 .into_iter()
                 .map(Into::into)
                 .collect(),
+            redis_replicas: 0,
             redis_url: redis.as_ref().map(|redis| redis.url().into()),
             key_prefix: "user-orgs:".to_owned(),
             api_keys: vec![
