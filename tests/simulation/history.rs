@@ -45,7 +45,8 @@ pub fn histories(steps: usize) -> impl Strategy<Value = History> {
 }
 
 impl History {
-    fn of(steps: &[Step]) -> Self {
+    /// The life of these steps.
+    pub fn of(steps: &[Step]) -> Self {
         let mut history = Self { truths: vec![vec![]], messages: vec![] };
         let mut names: Vec<(String, i64)> = (0..4).map(|n| (format!("N{n}"), 0)).collect();
         let mut deleted = [false; 4];

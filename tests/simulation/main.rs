@@ -3,4 +3,5 @@
 mod facts;
 mod history;
 mod memory;
+mod model;
 mod tiers;
