@@ -1,14 +1,23 @@
 //! An answer of the service, taken apart, with the words that tests judge it by.
 
+use std::fmt;
+
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 /// Status, headers and body.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+/// As a person reads it: a failed test shows the whole.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.status, self.headers, String::from_utf8_lossy(&self.body))
+    }
 }
 
 impl Answer {
