@@ -105,6 +105,16 @@ impl Facts {
         }
     }
 
+    /// Changes that passed before `at` may be unknown for good: readings begun before it are no answers, and every entry is
+    /// looked at once more.
+    pub fn miss_before(&self, at: Moment) {
+        {
+            let mut memory = self.memory.write().expect("nothing panics while it is held");
+            memory.floor = memory.floor.max(at);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// The counter that an entry must carry to be hit. Loaded after the fence and before the entry.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -265,6 +275,17 @@ mod tests {
         assert_eq!((facts.len(), facts.lost.get()), (10, 15));
         assert!(!facts.may_trust(Moment::from_micros(14)));
         assert!(facts.may_trust(Moment::from_micros(15)));
+    }
+
+    #[test]
+    fn i5_what_was_missed_makes_older_readings_no_answers_for_good() {
+        let facts = Facts::default();
+        facts.miss_before(Moment::from_micros(20));
+        facts.miss_before(Moment::from_micros(10));
+        facts.doubt_before(Moment::ZERO);
+        assert!(!facts.may_trust(Moment::from_micros(19)));
+        assert!(facts.may_trust(Moment::from_micros(20)));
+        assert_eq!(facts.generation(), 2);
     }
 
     #[test]

@@ -62,4 +62,8 @@ impl StreamSink for Cache {
     fn doubt_before(&self, since: Moment) {
         self.inner.facts.doubt_before(since);
     }
+
+    fn missed_before(&self, at: Moment) {
+        self.inner.facts.miss_before(at);
+    }
 }

@@ -72,6 +72,7 @@ mod tests {
         fn apply_unreadable(&self) {}
         fn broke(&self, _: Break) {}
         fn doubt_before(&self, _: Moment) {}
+        fn missed_before(&self, _: Moment) {}
     }
 
     fn change(n: usize) -> Change {

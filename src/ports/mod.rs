@@ -212,6 +212,8 @@ pub trait StreamSink: Send + Sync {
     /// Readings that began before `since` may be from before a lost history: they are no answers, from any tier. Zero
     /// lifts it.
     fn doubt_before(&self, since: Moment);
+    /// Changes that passed before `at` may be gone from the stream unread: readings begun before it are no answers, for good.
+    fn missed_before(&self, at: Moment);
 }
 
 /// The latest moment up to which this node is known to have applied the change stream. Moved by the stream's owner, read by

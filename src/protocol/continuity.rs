@@ -44,6 +44,17 @@ pub struct Reply {
     pub replid: String,
 }
 
+/// What is left of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Left {
+    /// How many entries.
+    pub length: u64,
+    /// The first of them; none when the stream is empty.
+    pub first: Option<EntryId>,
+    /// The latest entry that was deleted by its id; zero when none was.
+    pub deleted_max: EntryId,
+}
+
 /// What a reply means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tailed {
@@ -123,6 +134,17 @@ pub fn judge(position: &Position, reply: &Reply) -> Tailed {
     }
 }
 
+/// Up to which entry some may be missing to a node that loads what follows `after` of a stream that ends at `last` and had
+/// `added` entries: readings begun before that entry may have been outranked by one that nobody can read any more. None:
+/// everything is there. It errs to the safe side: a stream trimmed by age may begin a little after the window does.
+pub fn missing_up_to(after: EntryId, (last, added): (EntryId, u64), left: &Left) -> Option<EntryId> {
+    if left.length >= added {
+        return None;
+    }
+    let trimmed_to = left.first.unwrap_or(last);
+    [trimmed_to, left.deleted_max].into_iter().filter(|id| *id > after).max()
+}
+
 impl EntryId {
     /// Parses `ms-seq`.
     pub fn parse(text: &str) -> Option<Self> {
@@ -180,6 +202,20 @@ mod tests {
     #[test]
     fn a_full_page_is_applied_and_asked_again() {
         assert_eq!(judge(&at(5, Some(10)), &reply(ENTRIES_MAX, 8, Some((9, 1500)))), Tailed::More(at(8, Some(1010))));
+    }
+
+    #[test]
+    fn i5_what_is_gone_from_the_window_is_known_to_be_missing() {
+        let check = |left: (u64, Option<u64>, u64), expected: Option<u64>| {
+            let left = Left { length: left.0, first: left.1.map(id), deleted_max: id(left.2) };
+            assert_eq!(missing_up_to(id(100), (id(150), 10), &left), expected.map(id), "{left:?}");
+        };
+        check((10, Some(120), 0), None); // nothing ever went
+        check((4, Some(90), 0), None); // what went is from before the window
+        check((4, Some(120), 0), Some(120));
+        check((0, None, 0), Some(150));
+        check((9, Some(90), 130), Some(130)); // one of the middle was deleted
+        check((9, Some(90), 80), None);
     }
 
     #[test]

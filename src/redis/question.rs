@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::domain::Change;
 use crate::ports::SharedError;
-use crate::protocol::continuity::{ENTRIES_MAX, EntryId, Position, Reply};
+use crate::protocol::continuity::{ENTRIES_MAX, EntryId, Left, Position, Reply, missing_up_to};
 use crate::protocol::facts::FACTS_WINDOW;
 
 use super::keys::Keys;
@@ -18,6 +18,8 @@ pub(super) struct Answer {
     pub time: u64,
     /// What continuity is judged by.
     pub reply: Reply,
+    /// What is left of the stream.
+    pub left: Left,
     /// Whose stream this is.
     pub history: History,
     /// The id that was asked after: when loading, the server's own idea of the window.
@@ -51,7 +53,8 @@ pub(super) enum Entry {
 }
 
 type HistoryFields = (Option<String>, Option<u64>, Option<String>, Option<String>);
-type RawAnswer = (u64, u64, String, String, Option<(String, u64)>, HistoryFields, String, Vec<(String, Vec<Vec<u8>>)>);
+type StreamFields = (String, u64, u64, String, String);
+type RawAnswer = (u64, u64, String, String, Option<StreamFields>, HistoryFields, String, Vec<(String, Vec<Vec<u8>>)>);
 
 /// Asks for what follows a position, or for the facts window.
 pub(super) fn question(keys: &Keys, position: Option<&Position>) -> Cmd {
@@ -64,16 +67,31 @@ pub(super) fn question(keys: &Keys, position: Option<&Position>) -> Cmd {
 /// Reads the answer.
 pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
     let (seconds, micros, role, replid, stream, history, after, entries) = read::<RawAnswer>(reply)?;
-    let stream = stream.map(|(last, added)| Ok((id(&last)?, added))).transpose()?;
+    let stream = stream.map(extent).transpose()?;
+    let left = stream.map(|(_, left)| left).unwrap_or_default();
     let entries = entries.into_iter().map(|(text, fields)| Ok((id(&text)?, entry(&fields)))).collect::<Result<Vec<_>, _>>()?;
     let reply = Reply {
         returned: entries.len(),
         last_returned: entries.last().map(|(id, _)| *id),
-        stream,
+        stream: stream.map(|(end, _)| end),
         is_primary: role == "master",
         replid,
     };
-    Ok(Answer { time: seconds * 1_000_000 + micros, reply, history: History::of(history), after: id(&after)?, entries })
+    let (time, history) = (seconds * 1_000_000 + micros, History::of(history));
+    Ok(Answer { time, reply, left, history, after: id(&after)?, entries })
+}
+
+impl Answer {
+    /// Up to which entry some may be missing to a node that was loading.
+    pub(super) fn missing_up_to(&self) -> Option<EntryId> {
+        missing_up_to(self.after, self.reply.stream?, &self.left)
+    }
+}
+
+/// Where the stream ends, and what is left of it.
+fn extent((last, added, length, first, deleted_max): StreamFields) -> Result<((EntryId, u64), Left), SharedError> {
+    let first = (!first.is_empty()).then(|| id(&first)).transpose()?;
+    Ok(((id(&last)?, added), Left { length, first, deleted_max: id(&deleted_max)? }))
 }
 
 impl History {

@@ -129,7 +129,13 @@ impl Tail {
             // Not claimed at start, or lost since.
             self.try_set_history().await;
         }
-        match self.judge(&answer, &sample) {
+        let is_loading = self.place.position.as_ref().is_none_or(|position| position.counted.is_none());
+        let judged = self.judge(&answer, &sample);
+        if let (true, Some(id), Tailed::More(_) | Tailed::ToTheEnd(_)) = (is_loading, answer.missing_up_to(), &judged) {
+            // Trimmed past this node, or by somebody else: what is gone cannot outrank anything.
+            self.sink.missed_before(self.moment(&sample, id.ms));
+        }
+        match judged {
             Tailed::Broken(cause) => self.break_off(cause).await,
             Tailed::More(next) => {
                 self.tell_doubt(&answer.history, &sample, false);

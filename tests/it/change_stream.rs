@@ -178,6 +178,26 @@ async fn a_stream_trimmed_past_the_reader_is_a_break_and_loses_no_history() {
     check_break(|server| drop(server.query(&["EVAL", trim, "1", STREAM])), Break::EntriesMissed).await;
 }
 
+/// Whoever loads a window that something is gone from knows up to where; whoever had read it all before missed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_who_loads_a_trimmed_window_knows_what_may_be_missing() {
+    let server = RedisServer::start();
+    let reader = RedisNode::started(&server.url()).await;
+    for (n, harm) in [vec!["XTRIM", STREAM, "MAXLEN", "1"], vec!["XTRIM", STREAM, "MAXLEN", "0"]].into_iter().enumerate() {
+        reader.append(&change(2 * n)).await;
+        reader.append(&change(2 * n + 1)).await;
+        reader.caught_up().await;
+        let last = *reader.heard.moments().last().expect("two were applied");
+        server.query(&harm);
+        let late = RedisNode::started(&server.url()).await;
+        let [missed] = late.heard.missed()[..] else { panic!("told once: {:?}", late.heard.all()) };
+        // The same entry in two nodes' words: the width of one question apart.
+        assert!(missed + Duration::from_secs(1) > last && last + Duration::from_secs(1) > missed, "{missed:?} {last:?}");
+        assert_eq!((late.heard.breaks(), reader.heard.breaks()), (vec![], vec![]));
+    }
+    assert_eq!(reader.heard.missed(), [], "its own window was whole");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_becomes_a_replica_stops_the_fence_until_it_is_one_again() {
     let (server, elsewhere) = (RedisServer::start(), RedisServer::start());

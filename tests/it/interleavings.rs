@@ -402,3 +402,32 @@ async fn i11_an_origin_that_hangs_leaves_no_follower_waiting() {
     })
     .await;
 }
+
+/// The stream is trimmed past a node that has not heard of the last change: it knows that it missed something, and not what. A
+/// value of Redis from before could name what that change took away.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_node_past_which_the_stream_was_trimmed_trusts_no_value_from_before() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let proxy = RedisProxy::before(world.redis().port());
+        world.add_node_behind(&proxy).await;
+        assert_eq!(world.list_at(0, ADA).await?.slugs().len(), 12);
+        proxy.hold(TAIL_ANSWER);
+        until("the other node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        // No user's value is touched: the organization is to be dropped from whatever is read.
+        let gone = world.change(|clerk| {
+            clerk.set_cascades(false);
+            clerk.delete_organization(WORKS)
+        });
+        world.deliver(&gone).await;
+        world.redis().query(&["XTRIM", "user-orgs:~changes", "MAXLEN", "0"]);
+        proxy.release();
+        until("the other node to notice", async || {
+            (world.metric_of(1, "rollcall_stream_breaks_total", "entries-missed").await >= 1.0).then_some(())
+        })
+        .await;
+        // Until it has loaded what is left it may answer by what it knew a moment ago, as far as the bound goes.
+        until("the organization to be gone there", async || (!world.still_lists(1).await.ok()?).then_some(())).await;
+        Ok(())
+    })
+    .await;
+}

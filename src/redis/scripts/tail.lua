@@ -3,7 +3,8 @@
 --
 -- KEYS: the stream, its history.
 -- ARGV: the last applied id, or '' to load the facts window; the facts window (ms); how many entries at most.
--- Answers {seconds, microseconds, role, replication id, {last id, entries ever added} or nil,
+-- Answers {seconds, microseconds, role, replication id,
+-- {last id, entries ever added, entries left, the first of them or '', the latest deleted by id} or nil,
 -- {replid, since, whole, instance} of the history, the id asked after, the entries}.
 local time = redis.call('TIME')
 -- ROLE is refused in scripts; INFO tells the same.
@@ -23,7 +24,11 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   for i = 1, #facts, 2 do
     found[facts[i]] = facts[i + 1]
   end
-  stream = {found['last-generated-id'], found['entries-added']}
+  local first = found['first-entry']
+  stream = {
+    found['last-generated-id'], found['entries-added'], found['length'], first and first[1] or '',
+    found['max-deleted-entry-id'],
+  }
   entries = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', ARGV[3])
 end
 

@@ -40,6 +40,7 @@ pub enum Told {
     Unreadable,
     Broke(Break),
     Doubt(Moment),
+    Missed(Moment),
 }
 
 /// Connects, and starts no tail.
@@ -105,7 +106,7 @@ impl Heard {
     pub fn users(&self) -> Vec<String> {
         let users = |told| match told {
             Told::Applied(change, _) => change.users().iter().map(|user| user.to_string()).collect(),
-            Told::Unreadable | Told::Broke(_) | Told::Doubt(_) => Vec::new(),
+            Told::Unreadable | Told::Broke(_) | Told::Doubt(_) | Told::Missed(_) => Vec::new(),
         };
         self.all().into_iter().flat_map(users).collect()
     }
@@ -123,6 +124,11 @@ impl Heard {
     /// Before what readings are doubted now.
     pub fn doubt(&self) -> Option<Moment> {
         self.all().into_iter().rev().find_map(|told| if let Told::Doubt(since) = told { Some(since) } else { None })
+    }
+
+    /// Before what changes may be unknown for good.
+    pub fn missed(&self) -> Vec<Moment> {
+        self.all().into_iter().filter_map(|told| if let Told::Missed(at) = told { Some(at) } else { None }).collect()
     }
 
     fn push(&self, told: Told) {
@@ -145,6 +151,10 @@ impl StreamSink for Heard {
 
     fn doubt_before(&self, since: Moment) {
         self.push(Told::Doubt(since));
+    }
+
+    fn missed_before(&self, at: Moment) {
+        self.push(Told::Missed(at));
     }
 }
 
