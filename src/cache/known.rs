@@ -107,7 +107,15 @@ impl Cache {
         if outranked.is_void {
             return Ok(None);
         }
-        let keep = outranked.lacks_expected.then_some(KEPT_WITHOUT_EXPECTED);
+        let age = clock::now().since(value.as_of);
+        if outranked.lacks_expected && age > KEPT_WITHOUT_EXPECTED {
+            // Landed by a node that had not heard of the membership, at its full life. Otherwise:
+            //   1: hears of the join, keeps for 5 s what it reads here, and reads it here again
+            // and so on, until the join is no longer expected. Upholds I4.
+            cache.counts.untrusted.inc();
+            return Ok(None);
+        }
+        let keep = outranked.lacks_expected.then(|| KEPT_WITHOUT_EXPECTED.saturating_sub(age));
         let list = if outranked.is_corrected { List::new(&memberships) } else { value.list.clone() };
         if outranked.is_corrected {
             // The shared value is corrected too, under the same lease and as-of; nobody waits for it.

@@ -431,3 +431,30 @@ async fn i5_a_node_past_which_the_stream_was_trimmed_trusts_no_value_from_before
     })
     .await;
 }
+
+/// A node that has not heard of a join yet lands what a lagging origin says, under the lease that the join left. The others
+/// wait five seconds for the origin, not as long as that value lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_a_list_from_before_a_join_is_no_answer_to_who_knows_of_the_join() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let proxy = RedisProxy::before(world.redis().port());
+        world.add_node_behind(&proxy).await;
+        proxy.hold(TAIL_ANSWER);
+        until("the other node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        let joined = world.change(|clerk| clerk.grant("user_kofi", WORKS, "org:member"));
+        world.deliver_to(0, &joined).await;
+        world.clerk.faults().set(Faults { reads_lag_ms: 60_000, ..Faults::default() });
+        assert!(!world.list_at(1, "user_kofi").await?.slugs().contains(&WORKS.to_owned()), "it cannot know");
+        world.clerk.faults().set(Faults::default());
+        let life = world.redis().query(&["TTL", "user-orgs:user_kofi"]).parse::<u64>()?;
+        assert!(life > 60, "it did not know that this is brief: {life}");
+        until("the new organization", async || {
+            let list = world.list_at(0, "user_kofi").await.ok()?;
+            list.slugs().contains(&WORKS.to_owned()).then_some(())
+        })
+        .await;
+        proxy.release();
+        Ok(())
+    })
+    .await;
+}
