@@ -47,6 +47,10 @@ impl Settings {
         let journal_retention = keep(self.within(Name::JournalRetention, Duration::ZERO, RETENTION_MAX), &mut problems);
         let origin_rate = keep(self.value(Name::OriginRate, parse::origin_rate), &mut problems);
         let shutdown_delay = keep(self.within(Name::ShutdownDelay, Duration::ZERO, SHUTDOWN_DELAY_MAX), &mut problems);
+        if redis_replicas.is_some_and(|replicas| replicas > 0) && self.given(Name::RedisUrl).is_none() {
+            let rule = "without Redis there are no replicas to wait for";
+            problems.push(self.relation(Name::RedisReplicas, Name::RedisUrl, rule));
+        }
         let bounds = self.find_bounds(&mut problems);
         self.check_retention(journal_retention, bounds, &mut problems);
         problems.extend(self.logging().err().into_iter().flat_map(|error| error.problems));

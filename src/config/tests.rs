@@ -129,6 +129,9 @@ fn relations_name_both_settings_both_values_and_both_sources() {
         .set("ROLLCALL_LOCAL_AGE_MAX", "6m")
         .expect_refusal(&["ROLLCALL_LOCAL_AGE_MAX = 6m", "ROLLCALL_TTL = 5m (the default)"]);
     assert!(Start::complete().set("ROLLCALL_TTL", "19m").config().is_ok(), "19m + 10m + 1m is 30m");
+    let awaiting = || Start::complete().set("ROLLCALL_REDIS_REPLICAS", "2");
+    awaiting().expect_refusal(&["ROLLCALL_REDIS_REPLICAS = 2 (from the environment", "REDIS_URL", "no replicas to wait for"]);
+    assert!(awaiting().set("REDIS_URL", "redis+sentinel://a,b,c/main").config().is_ok());
 }
 
 #[test]
@@ -146,6 +149,8 @@ fn ranges_are_kept() {
         ("ROLLCALL_LOCAL_AGE_MAX", "0s"),
         ("ROLLCALL_ORIGIN_RATE", "0"),
         ("ROLLCALL_SHUTDOWN_DELAY", "1h"),
+        ("ROLLCALL_REDIS_REPLICAS", "6"),
+        ("ROLLCALL_REDIS_REPLICAS", "-1"),
         ("ROLLCALL_TTL", "300"),
         ("ROLLCALL_LOCAL_BYTES_MAX", "lots"),
         ("ROLLCALL_LOG", "info,=nothing"),

@@ -132,7 +132,7 @@ impl Source {
         match self {
             Self::Address(pool) => Ok(pool.clone()),
             Self::Sentinels(sentinels) => {
-                let address = sentinels.primary().await.ok_or("no sentinel knows the primary")?;
+                let address = sentinels.primary().await.map_err(|error| error.to_string())?;
                 pool(&sentinels.url_of(&address))
             }
         }

@@ -45,7 +45,7 @@ pub use walk::{Step, Walk};
 
 use link::{Link, Maker};
 use nodes::{Alive, Heartbeat, Node};
-use sentinel::Sentinels;
+use sentinel::{NoPrimary, Sentinels};
 use server::Server;
 use tail::Tail;
 
@@ -146,8 +146,15 @@ impl Redis {
 
     /// Whether the server is one to rest on: its version, its eviction policy, its role.
     pub async fn check(&self) -> Result<(), StartError> {
-        let (_, server) = self.maker.make().await.map_err(|what| StartError::Unreachable { what })?;
-        server.check()
+        let made = self.maker.make().await;
+        if let (Err(_), Some(sentinels)) = (&made, self.maker.sentinels()) {
+            // Sentinels that answer and know no such primary will not come to know it by waiting.
+            let asking = self.maker.io.spawn(async move { sentinels.primary().await });
+            if let Ok(Err(NoPrimary::UnknownName { name })) = asking.await {
+                return Err(StartError::UnknownPrimary { name });
+            }
+        }
+        made.map_err(|what| StartError::Unreachable { what })?.1.check()
     }
 
     /// Claims the prefix for a Clerk instance, or finds it claimed by another. When Redis cannot be reached the claim is made
@@ -254,7 +261,7 @@ async fn follow(sentinels: Sentinels, server: Arc<Server>, mut stop: watch::Rece
             _ = ticks.tick() => {}
             _ = stop.wait_for(|is_stopped| *is_stopped) => return,
         }
-        let Some(address) = sentinels.primary().await else { continue };
+        let Ok(address) = sentinels.primary().await else { continue };
         if known.replace(address.clone()).is_some_and(|known| known != address) {
             info!("the sentinels name another primary");
             server.depose();

@@ -23,6 +23,14 @@ pub enum StartError {
         /// A phrase: no part of the URL.
         what: String,
     },
+    /// The sentinels answer, and know no primary of this name.
+    #[error(
+        "the sentinels of REDIS_URL know no primary called {name:?}; it ends with the name that they monitor, as in redis+sentinel://a,b,c/mymaster"
+    )]
+    UnknownPrimary {
+        /// As configured.
+        name: String,
+    },
     /// The prefix cannot be used.
     #[error("the key prefix {prefix:?} is not usable; use 1 to 128 visible ASCII characters without braces, like user-orgs:")]
     Prefix {
