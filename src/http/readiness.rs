@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cache::Cache;
 use crate::ingest::{Intake, Upkeep};
-use crate::ports::{ChangeStream, Origin, SharedTier};
+use crate::ports::{ChangeStream, Origin, Replicas, SharedTier};
 
 /// The doors, asked for their standing only.
 pub struct Readiness {
@@ -30,7 +30,8 @@ impl Readiness {
 
     pub(super) fn stream(&self) -> bool {
         let standing = self.stream.standing();
-        standing.is_continuous && !standing.has_stranger
+        let has_unawaited = standing.replicas.is_some_and(|replicas| replicas.is_one_unawaited());
+        standing.is_continuous && !standing.has_stranger && !has_unawaited
     }
 
     pub(super) fn origin(&self) -> bool {
@@ -56,6 +57,7 @@ impl Readiness {
                 "isContinuous": stream.is_continuous,
                 "breaks": stream.breaks,
                 "hasOtherJournal": stream.has_stranger,
+                "replicas": stream.replicas.map(tell_of),
             },
             "origin": {
                 "breaker": if origin.is_breaker_open { "open" } else { "closed" },
@@ -76,4 +78,18 @@ impl Readiness {
             "lastVerifiedMessageMs": intake.last_verified_ms(),
         })
     }
+}
+
+fn tell_of(replicas: Replicas) -> Value {
+    let status = match (replicas.is_one_missing(), replicas.is_one_unawaited()) {
+        (true, _) => "missing",
+        (false, true) => "not-awaited",
+        (false, false) => "confirming",
+    };
+    json!({
+        "status": status,
+        "awaited": replicas.awaited,
+        "confirming": replicas.confirming,
+        "connected": replicas.connected,
+    })
 }

@@ -52,7 +52,7 @@ impl ChangeStream for MemoryStream {
     }
 
     fn standing(&self) -> StreamStanding {
-        StreamStanding { is_continuous: true, breaks: 0, has_stranger: false }
+        StreamStanding { is_continuous: true, breaks: 0, has_stranger: false, replicas: None }
     }
 }
 

@@ -152,6 +152,14 @@ pub enum SharedError {
     /// No answer within 250 ms.
     #[error("the shared tier did not answer in time")]
     TimedOut,
+    /// The primary has it, and too few of the replicas that are awaited.
+    #[error("{confirmed} of {awaited} awaited replicas have it")]
+    Unconfirmed {
+        /// Who said so in time.
+        confirmed: u32,
+        /// Who had to.
+        awaited: u32,
+    },
     /// No connection, or it failed.
     #[error("the shared tier is unavailable: {what}")]
     Unavailable {
@@ -199,6 +207,31 @@ pub struct StreamStanding {
     pub breaks: u64,
     /// A node with another journal reads and writes it too: a lost history could not be put back.
     pub has_stranger: bool,
+    /// The replicas, where some are awaited and anything was heard of them.
+    pub replicas: Option<Replicas>,
+}
+
+/// How many replicas follow the primary, where some are awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many must confirm each change, and each question that moves the fence.
+    pub awaited: u32,
+    /// How many did, the last time.
+    pub confirming: u32,
+    /// How many the primary last said it has.
+    pub connected: u32,
+}
+
+impl Replicas {
+    /// Nothing is confirmed and nothing vouched for.
+    pub fn is_one_missing(&self) -> bool {
+        self.confirming < self.awaited
+    }
+
+    /// One that may be promoted without what was acknowledged: the promise is that of a deployment that awaits none.
+    pub fn is_one_unawaited(&self) -> bool {
+        self.connected > self.awaited
+    }
 }
 
 /// Who is fed by the stream's reader: the cache. Calls come from one task, in order; none may block.

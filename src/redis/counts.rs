@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The counters of the Redis room.
@@ -26,6 +27,8 @@ pub struct Counts {
     pub connections_failed: Counter,
     /// Questions without an answer in time.
     pub timeouts: Counter,
+    /// Replicas, where some are awaited: `awaited`, `confirming`, `connected`.
+    pub replicas: Family<Of, Gauge>,
 }
 
 /// Why a reading was not landed.
@@ -40,6 +43,13 @@ pub struct Reason {
 pub struct Cause {
     /// A word.
     pub cause: &'static str,
+}
+
+/// Which of the replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Of {
+    /// A word.
+    pub of: &'static str,
 }
 
 impl Counts {
@@ -89,6 +99,11 @@ impl Counts {
             "rollcall_redis_timeouts",
             "Questions Redis did not answer in time. Rising: it is overloaded or stalled",
             self.timeouts.clone(),
+        );
+        registry.register(
+            "rollcall_redis_replicas",
+            "Replicas of Redis, where some are awaited. confirming below awaited: one is missing; connected above it: one may be promoted that lacks changes",
+            self.replicas.clone(),
         );
     }
 

@@ -205,9 +205,9 @@ impl Link {
         self.ask_once(pipeline, deadline).await
     }
 
-    /// Whether writes wait for replicas.
-    pub(super) fn waits_for_replicas(&self) -> bool {
-        self.0.maker.replicas > 0
+    /// How many replicas writes wait for.
+    pub(super) fn awaited(&self) -> u32 {
+        self.0.maker.replicas
     }
 
     /// The same for writes: Ok means that the primary has them, and as many replicas as are awaited.
@@ -222,7 +222,7 @@ impl Link {
         let confirmed = replies.pop().map_or(Ok(0), read::<u32>)?;
         match confirmed >= replicas {
             true => Ok(replies),
-            false => Err(unavailable(format!("{confirmed} of {replicas} replicas have it"))),
+            false => Err(SharedError::Unconfirmed { confirmed, awaited: replicas }),
         }
     }
 

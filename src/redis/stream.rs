@@ -17,6 +17,7 @@ use super::keys::Keys;
 use super::link::{Link, read, unavailable};
 use super::nodes::Alive;
 use super::scripts;
+use super::replicas::Following;
 use super::shared::millis;
 
 /// How long one try may take; there are two.
@@ -38,6 +39,9 @@ pub(super) struct Standing {
     pub is_continuous: AtomicBool,
     pub breaks: AtomicU64,
 }
+    pub following: Following,
+    /// When this node last began to append anything, in microseconds of its own clock; 0: never.
+    pub appended_at: AtomicU64,
 
 impl RedisStream {
     async fn try_append(&self, change: &str) -> Result<(), SharedError> {
@@ -76,3 +80,4 @@ impl ChangeStream for RedisStream {
         }
     }
 }
+            replicas: self.standing.following.standing(),

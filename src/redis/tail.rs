@@ -101,7 +101,8 @@ impl Tail {
 
     async fn ask(&mut self) -> Result<(Answer, Sample), SharedError> {
         let mut pipeline = Pipeline::with_capacity(2);
-        if self.link.waits_for_replicas() {
+        let awaited = self.link.awaited();
+        if awaited > 0 {
             // Who confirms what is written now follows this primary now: a deposed one has nobody to confirm it.
             let mut fence = scripts::FENCE.on(&[self.keys.fence()]);
             fence.arg(&self.token);
@@ -109,11 +110,14 @@ impl Tail {
         }
         pipeline.add_command(question(&self.keys, self.place.position.as_ref()));
         let sent = clock::now();
-        let mut replies = self.link.confirm(&pipeline, ANSWER_TIME_MAX).await?;
+        let confirmed = self.link.confirm(&pipeline, ANSWER_TIME_MAX).await;
+        let mut replies = confirmed.inspect_err(|error| self.standing.following.note_failure(error, &self.counts))?;
         let received = clock::now();
         let reply = replies.pop().ok_or_else(|| unavailable("no reply"))?;
-        // What was not written nobody can have confirmed.
-        replies.into_iter().try_for_each(|written| read::<u64>(written).map(|_| ()))?;
+        if let Some(written) = replies.pop() {
+            // What was not written nobody can have confirmed.
+            self.standing.following.note_confirmed(awaited, read::<u32>(written)?, &self.counts);
+        }
         let answer = answer(reply)?;
         let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or_default();
         let sample = Sample { sent, received, time: answer.time, epoch };

@@ -3,5 +3,14 @@
 -- memory is full.
 --
 -- KEYS: the fence. ARGV: this node's token.
+-- Answers how many replicas there are that have all that was written before they came: each may be the next primary. One
+-- whose connection broke unnoticed is listed twice, under one address.
 redis.call('SET', KEYS[1], ARGV[1], 'PX', 60000)
-return 1
+local seen, count = {}, 0
+for address in string.gmatch(redis.call('INFO', 'replication'), 'slave%d+:(ip=[^,]+,port=%d+),state=online') do
+  if not seen[address] then
+    seen[address] = true
+    count = count + 1
+  end
+end
+return count
