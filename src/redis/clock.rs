@@ -50,7 +50,8 @@ impl StreamClock {
 }
 
 impl Sample {
-    fn as_of_to_moment(&self, stamp: u64, now: Moment) -> Option<Moment> {
+    /// The same by this question.
+    pub fn as_of_to_moment(&self, stamp: u64, now: Moment) -> Option<Moment> {
         let micros = (self.sent.as_micros() + stamp).checked_sub(self.time)?;
         let at = Moment::from_micros(micros);
         (at <= now + AHEAD_MAX).then_some(at.min(now))

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 
+use crate::clock;
 use crate::domain::Change;
 use crate::ports::{ChangeStream, SharedError, StreamStanding};
 use crate::protocol::facts::FACTS_WINDOW;
@@ -16,8 +17,8 @@ use crate::protocol::facts::FACTS_WINDOW;
 use super::keys::Keys;
 use super::link::{Link, read, unavailable};
 use super::nodes::Alive;
-use super::scripts;
 use super::replicas::Following;
+use super::scripts;
 use super::shared::millis;
 
 /// How long one try may take; there are two.
@@ -38,15 +39,17 @@ pub struct RedisStream {
 pub(super) struct Standing {
     pub is_continuous: AtomicBool,
     pub breaks: AtomicU64,
-}
     pub following: Following,
     /// When this node last began to append anything, in microseconds of its own clock; 0: never.
     pub appended_at: AtomicU64,
+}
 
 impl RedisStream {
     async fn try_append(&self, change: &str) -> Result<(), SharedError> {
         let mut call = scripts::APPEND.on(&[self.keys.changes()]);
         call.arg(change).arg(millis(FACTS_WINDOW)).arg(ENTRIES_KEPT_MAX);
+        // Before it is sent: what was begun before a doubt was in the journal by then, and is put back with it.
+        self.standing.appended_at.fetch_max(clock::now().as_micros(), Ordering::Relaxed);
         // The id of the entry is the confirmation.
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(call);
@@ -77,7 +80,7 @@ impl ChangeStream for RedisStream {
             is_continuous: self.standing.is_continuous.load(Ordering::Relaxed),
             breaks: self.standing.breaks.load(Ordering::Relaxed),
             has_stranger: self.alive.has_stranger(),
+            replicas: self.standing.following.standing(),
         }
     }
 }
-            replicas: self.standing.following.standing(),

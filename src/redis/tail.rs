@@ -60,6 +60,12 @@ pub(super) struct Place {
     told: Option<(Option<u64>, bool)>,
     /// A shorter stream was seen, and the history does not say so yet.
     is_shorter: bool,
+    /// Whose stream was last read to its end.
+    replid: Option<String>,
+    /// When this node last began to append to another server than the one it asks now, as far as it can tell.
+    left_at: Moment,
+    /// What it left there may be applied nowhere else, and the history does not say so yet.
+    has_left_something: bool,
     /// The stamps of what is loaded are from before a step of the server's clock, and say nothing.
     is_after_step: bool,
     is_lost: bool,
@@ -120,6 +126,10 @@ impl Tail {
         }
         let answer = answer(reply)?;
         let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or_default();
+        if self.place.sample.is_none_or(|last| last.epoch != epoch) {
+            // From here on nothing is accepted from where this node was before.
+            self.place.left_at = Moment::from_micros(self.standing.appended_at.load(Ordering::Relaxed));
+        }
         let sample = Sample { sent, received, time: answer.time, epoch };
         Ok((answer, sample))
     }
@@ -154,6 +164,7 @@ impl Tail {
                 // Values of another server can be dated only from here on: after the doubt was told and the facts were loaded.
                 self.clock.set(sample);
                 self.fence.advance(sample.sent);
+                self.place.replid = Some(answer.reply.replid);
                 Step::ToTheEnd
             }
         }
@@ -170,10 +181,20 @@ impl Tail {
         if earlier.is_some_and(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(&earlier)) {
             return Tailed::Broken(Break::ClockStepped);
         }
-        match answer.history.replid.as_ref() == Some(&answer.reply.replid) && !self.place.is_shorter {
+        let is_told = answer.history.replid.as_ref() == Some(&answer.reply.replid);
+        self.place.has_left_something |= is_told && self.has_left_something(answer, sample);
+        match is_told && !self.place.is_shorter && !self.place.has_left_something {
             true => judged,
             false => Tailed::Broken(Break::PrimaryChanged),
         }
+    }
+
+    /// Whether this node comes from another primary and appended there after this one's history was last doubted. It may have
+    /// been confirmed there, and whoever put the history back since then has not found it in the journal.
+    fn has_left_something(&self, answer: &Answer, sample: &Sample) -> bool {
+        let comes_from_another = self.place.replid.as_ref().is_some_and(|replid| *replid != answer.reply.replid);
+        let doubted_at = answer.history.since.and_then(|since| sample.as_of_to_moment(since, sample.received));
+        comes_from_another && doubted_at.is_none_or(|doubted_at| self.place.left_at >= doubted_at)
     }
 
     /// Continuity is lost: the sink is told, the facts window is to be loaded again, and the history is set right.
@@ -205,10 +226,21 @@ impl Tail {
     async fn set_history(&mut self) -> Result<(), SharedError> {
         let known = self.place.since;
         let mut call = scripts::HISTORY.on(&[self.keys.changes(), self.keys.history()]);
-        call.arg(u8::from(self.place.is_shorter)).arg(known.map(|since| since.to_string()).unwrap_or_default());
+        let seen = if self.place.has_left_something {
+            "2"
+        } else if self.place.is_shorter {
+            "1"
+        } else {
+            "0"
+        };
+        call.arg(seen).arg(known.map(|since| since.to_string()).unwrap_or_default());
         call.arg(self.instance.get().map_or("", String::as_str));
         let history = History::read(one(&self.link, call, ANSWER_TIME_MAX).await?)?;
         self.place.is_shorter = false;
+        if std::mem::take(&mut self.place.has_left_something) {
+            // Whatever it was, it was in the journal before this doubt.
+            self.place.left_at = Moment::ZERO;
+        }
         if !history.is_whole && history.since != known {
             warn!("acknowledged changes may be lost: readings begun before now are no answers");
         }

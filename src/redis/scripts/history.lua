@@ -3,7 +3,8 @@
 -- stream exist. The second node that sees the same break changes nothing. Runs when memory is full.
 --
 -- KEYS: the stream, its history.
--- ARGV: '1' if the caller saw a shorter stream than it knew, the `since` it knew before (or ''), the Clerk instance (or '').
+-- ARGV: '1' if the caller saw a shorter stream than it knew, '2' if it may have left acknowledged changes at another primary;
+-- the `since` it knew before (or ''), the Clerk instance (or '').
 -- Answers {replid, since, whole, instance}.
 local info = redis.call('INFO', 'replication')
 local replid = string.match(info, 'master_replid:(%w+)')
@@ -12,8 +13,10 @@ local is_missing = redis.call('EXISTS', KEYS[1]) == 0
 -- A shorter stream cannot be seen from here, so the caller's word is taken, unless somebody gave his after the caller's
 -- last look.
 local is_shorter = ARGV[1] == '1' and (known[2] or '') == ARGV[2]
+-- What a caller left elsewhere nobody else can know of.
+local is_left = ARGV[1] == '2'
 
-if is_missing or is_shorter or known[1] ~= replid then
+if is_missing or is_shorter or is_left or known[1] ~= replid then
   local time = redis.call('TIME')
   local since = string.format('%.0f', time[1] * 1000000 + time[2])
   redis.call('HSET', KEYS[2], 'replid', replid, 'since', since, 'whole', '0')
