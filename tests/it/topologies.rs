@@ -1,6 +1,12 @@
 //! Redis with replicas, and Redis that fails over: what is confirmed is on the replicas, and a node follows the primary that
 //! the sentinels name. I2, I5, I6.
 
+mod deposed;
+mod failover;
+mod missing;
+mod sentinels;
+mod watch;
+
 use rollcall::clock;
 use rollcall::ports::{Break, ChangeStream};
 

@@ -57,6 +57,11 @@ impl FaultyLink {
         Self { port: own_port, trouble, listening }
     }
 
+    /// The port where it begins.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it begins.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

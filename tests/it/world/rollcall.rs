@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
@@ -27,7 +27,11 @@ pub struct Rollcall {
     pub url: String,
     shell: Shell,
     serve: Child,
+    log: Log,
 }
+
+/// The lines of a log so far, of every start.
+type Log = Arc<Mutex<Vec<String>>>;
 
 impl Rollcall {
     /// Starts Clerk's small world, a Redis and the binary; it is ready.
@@ -56,9 +60,10 @@ impl Rollcall {
             .set("ROLLCALL_LISTEN", &address);
         let shell = settings.iter().fold(shell, |shell, (variable, value)| shell.set(variable, value));
         let mut serve = spawn(&shell);
-        listening(&mut serve);
+        let log = Log::default();
+        listening(&mut serve, &log);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve };
+        let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve, log };
         rollcall.until_ready().await;
         rollcall.clerk.calls().reset();
         rollcall
@@ -90,7 +95,7 @@ impl Rollcall {
     pub fn start_again(&mut self) -> SystemTime {
         let began = SystemTime::now();
         self.begin_again();
-        tokio::task::block_in_place(|| listening(&mut self.serve));
+        tokio::task::block_in_place(|| listening(&mut self.serve, &self.log));
         began
     }
 
@@ -143,6 +148,11 @@ impl Rollcall {
         size.expect("a size in kB").parse::<u64>().expect("a number") << 10
     }
 
+    /// Everything it has written to its log.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("unpoisoned").join("\n")
+    }
+
     /// Runs another verb of the binary with the same configuration.
     pub fn run(&self, words: &[&str]) -> Ran {
         tokio::task::block_in_place(|| self.shell.run(words))
@@ -166,21 +176,22 @@ pub fn hex_digest(key: &str) -> String {
 }
 
 /// Waits until its log says that it listens. Somebody must go on reading the log, or the binary would stop at a full pipe.
-fn listening(serve: &mut Child) {
+fn listening(serve: &mut Child, log: &Log) {
     let (seen, lines) = mpsc::channel();
     let stderr = BufReader::new(serve.stderr.take().expect("it is piped"));
+    let (log, before) = (log.clone(), log.lock().expect("unpoisoned").len());
+    let written = log.clone();
     std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
+            written.lock().expect("unpoisoned").push(line.clone());
             let _ = seen.send(line);
         }
     });
-    let mut log = String::new();
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(20)) {
         let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
         if told["message"] == "listening" {
             return;
         }
-        log += &(line + "\n");
     }
-    panic!("it does not listen: {log}");
+    panic!("it does not listen: {}", log.lock().expect("unpoisoned")[before..].join("\n"));
 }

@@ -37,6 +37,8 @@ pub enum Deployment {
     Alone,
     /// So many nodes on one Redis.
     Redis(usize),
+    /// None yet: the test has a Redis of its own, and adds nodes to it.
+    Bare,
 }
 
 /// Where a test's journal is.
@@ -143,6 +145,7 @@ impl World {
             .expect("Clerk starts");
         let (redis, count) = match deployment {
             Deployment::Alone => (None, 1),
+            Deployment::Bare => (None, 0),
             Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
         };
         let folder = tempfile::tempdir().expect("a folder");
@@ -218,7 +221,29 @@ impl World {
         let journal = self.postgres.is_none().then(|| self.journal.clone());
         let node = Node::start(config, journal).await;
         self.nodes.push(node);
-        let number = self.nodes.len() - 1;
+        self.until_ready(self.nodes.len() - 1).await;
+    }
+
+    /// One more node, on this Redis, waiting for so many of its replicas; it may take its time to be ready.
+    pub async fn start_node_on(&mut self, redis_url: &str, replicas: u32) {
+        let config = Config {
+            sweep: self.sweep,
+            redis_url: Some(redis_url.to_owned().into()),
+            redis_replicas: replicas,
+            ..self.config.clone()
+        };
+        let journal = self.postgres.is_none().then(|| self.journal.clone());
+        self.nodes.push(Node::start(config, journal).await);
+    }
+
+    /// The same; it is ready.
+    pub async fn add_node_on(&mut self, redis_url: &str, replicas: u32) {
+        self.start_node_on(redis_url, replicas).await;
+        self.until_ready(self.nodes.len() - 1).await;
+    }
+
+    /// Waits until a node says that it is ready.
+    pub async fn until_ready(&self, number: usize) {
         super::wait::until("the node is ready", async || {
             let answer = self.ask(number, "/readyz").await.ok()?;
             (answer.json()["status"] == "ready").then_some(())

@@ -167,6 +167,15 @@ impl History {
         self.events[event.0].acknowledged.get_or_insert_with(Instant::now);
     }
 
+    /// How many events were acknowledged, and the memberships of living users that ended with one of them.
+    pub fn acknowledged(&self) -> (usize, Vec<String>) {
+        let is_known = |event: Event| self.events[event.0].acknowledged.is_some();
+        let has_ended = |row: &Membership| row.ended.is_some_and(is_known) && self.users[&row.user].is_none();
+        let ended = self.memberships.iter().filter(|(_, membership)| has_ended(membership));
+        let count = self.events.iter().filter(|event| event.acknowledged.is_some()).count();
+        (count, ended.map(|(id, _)| id.clone()).collect())
+    }
+
     /// When the last event was acknowledged; none while one is not.
     pub fn all_acknowledged(&self) -> Option<Instant> {
         self.events.iter().map(|event| event.acknowledged).try_fold(self.events[0].done, |last, at| at.map(|at| last.max(at)))
