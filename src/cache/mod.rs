@@ -20,6 +20,9 @@ mod order;
 mod read;
 mod refresh;
 mod sink;
+mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
