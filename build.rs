@@ -1,9 +1,15 @@
-//! Tells the binary which commit it was built from: `ROLLCALL_COMMIT` if given, else what git says, else `unknown`.
+//! Tells the binary which commit it was built from: `ROLLCALL_COMMIT` if given, else what git says, else `unknown`. Refuses
+//! a release whose protocol could be switched off.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
+    let has_switches = std::env::var_os("CARGO_FEATURE_RULE_SWITCHES").is_some();
+    if has_switches && std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::error=the feature rule-switches takes rules of the protocol out: it is for tests, never for a release");
+        std::process::exit(1);
+    }
     println!("cargo::rerun-if-env-changed=ROLLCALL_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
     // Embedded by a macro that does not watch them.

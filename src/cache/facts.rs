@@ -15,6 +15,7 @@ use crate::protocol::difference::{self, Compared};
 use crate::protocol::facts::{
     FACTS_WINDOW, Fact, MembershipFact, OrganizationFact, Outranked, Remembered, UserFact, facts_of, outrank,
 };
+use crate::protocol::rules::{self, Rule};
 
 /// Facts kept at most.
 const FACTS_MAX: usize = 1_000_000;
@@ -77,17 +78,24 @@ impl Facts {
 
     /// Remembers what a change that passed at `at` says; then, if it names no user, moves the counter.
     pub fn remember(&self, change: &Change, at: Moment) {
-        let facts = facts_of(change, at);
-        if !facts.is_empty() {
-            let mut memory = self.memory.write().expect("nothing panics while it is held");
-            for fact in facts {
-                memory.merge(fact, at);
+        let merge = || self.merge(facts_of(change, at), at);
+        let count = || {
+            if change.is_unfiled() && rules::is_on(Rule::UnfiledFactMovesCounter) {
+                self.generation.fetch_add(1, Ordering::Release);
             }
-            self.lost.inc_by(memory.expire(at, self.facts_max));
+        };
+        rules::in_order(Rule::FactBeforeCounter, merge, count);
+    }
+
+    fn merge(&self, facts: Vec<Fact>, at: Moment) {
+        if facts.is_empty() {
+            return;
         }
-        if change.is_unfiled() {
-            self.generation.fetch_add(1, Ordering::Release);
+        let mut memory = self.memory.write().expect("nothing panics while it is held");
+        for fact in facts {
+            memory.merge(fact, at);
         }
+        self.lost.inc_by(memory.expire(at, self.facts_max));
     }
 
     /// Local entries must pass the shared tier once more.
@@ -99,6 +107,7 @@ impl Facts {
     /// Readings begun before `since` are no answers; zero lifts it. Where more comes into doubt, every entry is looked at once
     /// more; where doubt is lifted, those that were doubted still will be.
     pub fn doubt_before(&self, since: Moment) {
+        let since = if rules::is_on(Rule::DoubtAfterLostHistory) { since } else { Moment::ZERO };
         if self.doubted_before.swap(since.as_micros(), Ordering::AcqRel) < since.as_micros() {
             self.generation.fetch_add(1, Ordering::Release);
         }
@@ -139,7 +148,8 @@ impl Facts {
     /// Whether a change of the user is remembered that a shared reading begun at `as_of` does not know.
     pub fn has_changed_since(&self, user: &UserId, as_of: Moment) -> bool {
         let memory = self.memory.read().expect("nothing panics while it is held");
-        memory.user(user).and_then(|fact| fact.changed_at).is_some_and(|at| as_of <= at)
+        let changed_at = memory.user(user).and_then(|fact| fact.changed_at);
+        rules::is_on(Rule::SharedValueBegunBeforeAChangeIsAMiss) && changed_at.is_some_and(|at| as_of <= at)
     }
 
     /// Applies the facts to a reading.
@@ -205,7 +215,9 @@ impl Memory {
                 Some(last) => self.order.push_back((last, key)),
                 None if is_old => {}
                 None => {
-                    self.floor = self.floor.max(at);
+                    if rules::is_on(Rule::LostFactsAreAFloor) {
+                        self.floor = self.floor.max(at);
+                    }
                     lost += 1;
                 }
             }

@@ -26,6 +26,7 @@ use crate::domain::{List, Membership, Moment, UserId};
 use crate::ports::{Landed, Lease, OriginAnswer, OriginError, Priority};
 use crate::protocol::facts::{KEPT_WITHOUT_EXPECTED, Outranked};
 use crate::protocol::freshness::{Candidate, Wants};
+use crate::protocol::rules::{self, Rule};
 
 /// What a flight is to bring.
 pub(super) struct Plan {
@@ -59,10 +60,7 @@ impl Cache {
         let cache = &*self.inner;
         let stripe = cache.local.stripe(&user);
         let standing = cache.facts.standing();
-        let lease = match &cache.parts.shared {
-            Some(shared) => shared.begin(&user).await.ok(),
-            None => None,
-        };
+        let mut lease = if rules::is_on(Rule::LeaseBeforeOrigin) { self.lease(&user).await } else { None };
 
         let answer = match cache.parts.origin.read(&user, priority).await {
             Ok(answer) => answer,
@@ -76,12 +74,16 @@ impl Cache {
             }
         };
 
+        if !rules::is_on(Rule::LeaseBeforeOrigin) {
+            lease = self.lease(&user).await;
+        }
         // The fence and the counter before the facts: what they vouch for is then behind the facts.
         let now = clock::now();
         let candidate = Candidate { as_of: begun, fence: cache.parts.fence.load(now) };
         let generation = cache.facts.generation();
         // Continuity was lost meanwhile: a change may have been, too.
         let is_doubted = cache.facts.standing() != standing || !cache.facts.may_trust(begun);
+        let is_doubted = is_doubted && rules::is_on(Rule::DoubtedFlightLandsNowhere);
         let (content, outranked) = self.outranked(&user, begun, answer);
         let reading = Reading { content, candidate };
         if overtaken.load(Ordering::Acquire) || outranked.is_void || is_doubted {
@@ -119,6 +121,11 @@ impl Cache {
         let entry = self.entry(reading.content.clone(), begun, reread_at, keep.is_some(), (generation, standing));
         cache.local.land(&user, stripe, entry);
         Flown::Landed(reading)
+    }
+
+    /// The right to fill the shared tier, where there is one that gives it.
+    async fn lease(&self, user: &UserId) -> Option<Lease> {
+        self.inner.parts.shared.as_ref()?.begin(user).await.ok()
     }
 
     /// Says why the origin could not be asked, at most once a second: an outage fails every flight.
@@ -173,8 +180,8 @@ impl Cache {
     pub(super) fn reread_at(&self, now: Moment, keep: Option<std::time::Duration>) -> Moment {
         let parts = &self.inner.parts;
         let age_max = match parts.shared {
-            Some(_) => parts.bounds.local_age_max,
-            None => parts.bounds.ttl,
+            Some(_) if rules::is_on(Rule::LocalTierLooksAgain) => parts.bounds.local_age_max,
+            Some(_) | None => parts.bounds.ttl,
         };
         now + keep.map_or(age_max, |keep| keep.min(age_max))
     }

@@ -14,6 +14,7 @@ use crate::domain::{List, Moment, UserId};
 use crate::ports::{Lease, SharedError, SharedTier};
 use crate::protocol::facts::KEPT_WITHOUT_EXPECTED;
 use crate::protocol::freshness::Candidate;
+use crate::protocol::rules::{self, Rule};
 
 /// A reading of the local tier, with what bounds its use.
 pub(super) struct Known {
@@ -108,7 +109,7 @@ impl Cache {
             return Ok(None);
         }
         let age = clock::now().since(value.as_of);
-        if outranked.lacks_expected && age > KEPT_WITHOUT_EXPECTED {
+        if outranked.lacks_expected && age > KEPT_WITHOUT_EXPECTED && rules::is_on(Rule::SharedValueWithoutExpectedIsBrief) {
             // Landed by a node that had not heard of the membership, at its full life. Otherwise:
             //   1: hears of the join, keeps for 5 s what it reads here, and reads it here again
             // and so on, until the join is no longer expected. Upholds I4.

@@ -24,6 +24,7 @@ use super::sync::{AtomicU64, DashMap, Mutex, Ordering, RandomState, Slot};
 use crate::domain::{Moment, UserId};
 use crate::protocol::denial::{Denials, Denied};
 use crate::protocol::freshness::Bounds;
+use crate::protocol::rules::{self, Rule};
 
 /// Stripes: enough that a change rarely refuses a stranger's insert.
 const STRIPES: usize = 1024;
@@ -150,6 +151,10 @@ impl Local {
         Stripe { index, value: self.stripes[index].load(Ordering::Acquire) }
     }
 
+    fn is_unchanged(&self, stripe: Stripe) -> bool {
+        self.stripes[stripe.index].load(Ordering::Acquire) == stripe.value || !rules::is_on(Rule::StripeIsChecked)
+    }
+
     /// Inserts the entry if the stripe is unchanged. Refusals given before are carried over; a reading that began later than
     /// this one is never replaced. True when the user's entry is now at least as new.
     pub fn land(&self, user: &UserId, stripe: Stripe, mut entry: Entry) -> bool {
@@ -159,7 +164,7 @@ impl Local {
         let node = self.next_node.fetch_add(1, Ordering::Relaxed);
         match self.map.entry(user.clone()) {
             Slot::Occupied(mut slot) => {
-                if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
+                if !self.is_unchanged(stripe) {
                     self.refused.inc();
                     return false;
                 }
@@ -181,7 +186,7 @@ impl Local {
                 self.bytes.fetch_sub(old_bytes, Ordering::Relaxed);
             }
             Slot::Vacant(slot) => {
-                if self.stripes[stripe.index].load(Ordering::Acquire) != stripe.value {
+                if !self.is_unchanged(stripe) {
                     self.refused.inc();
                     return false;
                 }
@@ -214,7 +219,16 @@ impl Local {
 
     /// A change of the user passes: bumps the stripe, drops the entry. Answers whether the entry was in use.
     pub fn invalidate(&self, user: &UserId) -> bool {
-        self.stripes[self.index(user)].fetch_add(1, Ordering::AcqRel);
+        let mut was_in_use = false;
+        let bump = || _ = self.stripes[self.index(user)].fetch_add(1, Ordering::AcqRel);
+        rules::in_order(Rule::BumpBeforeDrop, bump, || was_in_use = self.remove(user));
+        was_in_use
+    }
+
+    fn remove(&self, user: &UserId) -> bool {
+        if !rules::is_on(Rule::ChangeDropsEntry) {
+            return false;
+        }
         let Some((_, (_, entry))) = self.map.remove(user) else { return false };
         self.bytes.fetch_sub(entry.bytes(user), Ordering::Relaxed);
         entry.hits.is_noted(Looker::Bound)

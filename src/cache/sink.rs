@@ -6,6 +6,7 @@
 use super::Cache;
 use crate::domain::{Change, Moment};
 use crate::ports::{Break, StreamSink};
+use crate::protocol::rules::{self, Rule};
 
 impl Cache {
     /// Applies a change to this process ahead of the stream, and keeps it so if Redis is away. The refresh waits for the
@@ -21,14 +22,16 @@ impl Cache {
     /// Makes the change pass this node; answers the users whose entries were in use.
     fn pass<'a>(&self, change: &'a Change, at: Moment) -> Vec<&'a crate::domain::UserId> {
         let cache = &*self.inner;
-        cache.facts.remember(change, at);
         let mut in_use = Vec::new();
-        for user in change.users() {
-            if cache.local.invalidate(user) {
-                in_use.push(user);
+        let drop_entries = || {
+            for user in change.users() {
+                if cache.local.invalidate(user) {
+                    in_use.push(user);
+                }
+                cache.flights.overtake(user);
             }
-            cache.flights.overtake(user);
-        }
+        };
+        rules::in_order(Rule::FactBeforeBump, || cache.facts.remember(change, at), drop_entries);
         if matches!(change, Change::AllEvicted) {
             cache.facts.clear_standing();
             cache.flights.overtake_all();
@@ -51,12 +54,16 @@ impl StreamSink for Cache {
     }
 
     fn apply_unreadable(&self) {
-        self.inner.facts.clear_standing();
+        if rules::is_on(Rule::UnreadableClearsStanding) {
+            self.inner.facts.clear_standing();
+        }
     }
 
     fn broke(&self, _cause: Break) {
         self.inner.refreshes.want_nobody();
-        self.inner.facts.clear_standing();
+        if rules::is_on(Rule::BreakClearsStanding) {
+            self.inner.facts.clear_standing();
+        }
     }
 
     fn doubt_before(&self, since: Moment) {

@@ -23,6 +23,8 @@ mod migrate;
 mod output;
 mod replay;
 mod serve;
+#[cfg(feature = "rule-switches")]
+pub mod switches;
 
 /// Which organizations does this Clerk user belong to: answered from memory, right within a second.
 #[derive(Parser)]
@@ -32,7 +34,11 @@ pub struct Cli {
     verb: Verb,
 }
 
+#[cfg(not(feature = "rule-switches"))]
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROLLCALL_COMMIT"), ")");
+#[cfg(feature = "rule-switches")]
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROLLCALL_COMMIT"), ", for tests: its rules can be switched off)");
 
 #[derive(Subcommand)]
 enum Verb {
@@ -69,6 +75,10 @@ const BAD_CONFIGURATION: u8 = 78;
 impl Cli {
     /// Runs the verb. What goes wrong is printed here, once.
     pub fn run(self, io: &Handle) -> ExitCode {
+        #[cfg(feature = "rule-switches")]
+        if let Err(error) = switches::take_out_as_told() {
+            return fail(&error);
+        }
         let outcome = match self.verb {
             Verb::Serve(args) => serve::run(args, io),
             Verb::Dev(args) => dev::run(args, io),

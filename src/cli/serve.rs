@@ -26,6 +26,8 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     let settings = Settings::gather(&args.typed, &Environment::of_process())?;
     let config = settings.resolve()?;
     telemetry::init(&settings.logging()?);
+    #[cfg(feature = "rule-switches")]
+    super::switches::say_so();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -193,7 +193,10 @@ fn only_rest_url() -> Problem {
 
 /// Variables that look like ours and are not read by this release. Kubernetes makes some for a service named `rollcall`.
 fn unknown_variables(environment: &Environment) -> Vec<String> {
-    let not_settings = ["ROLLCALL_KEY", "ROLLCALL_KEY_FILE", "ROLLCALL_COMMIT", "ROLLCALL_API_KEYS_FILE"];
+    let mut not_settings = vec!["ROLLCALL_KEY", "ROLLCALL_KEY_FILE", "ROLLCALL_COMMIT", "ROLLCALL_API_KEYS_FILE"];
+    if cfg!(feature = "rule-switches") {
+        not_settings.push("ROLLCALL_RULE_OFF");
+    }
     let from_kubernetes = ["ROLLCALL_PORT", "ROLLCALL_SERVICE_"];
     let is_unknown = |variable: &&String| {
         variable.starts_with("ROLLCALL_")

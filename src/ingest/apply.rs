@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::domain::{Change, UserId};
 use crate::ports::{ChangeStream, SharedError, SharedTier};
+use crate::protocol::rules::{self, Rule};
 
 /// The whole of applying; the sender of webhooks gives up after 15 s.
 const APPLY_TIME_MAX: Duration = Duration::from_secs(8);
@@ -99,6 +100,9 @@ impl Applier {
         if let Some(shared) = self.shared.as_ref().filter(|_| !users.is_empty()) {
             let users: Vec<UserId> = users.into_iter().cloned().collect();
             shared.invalidate(&users).await?;
+        }
+        if !rules::is_on(Rule::AppendBeforeAcknowledgement) {
+            return Ok(());
         }
         let appends: Vec<_> = changes.iter().map(|change| self.stream.append(change)).collect();
         stream::iter(appends).buffer_unordered(APPENDS_MAX).try_collect::<()>().await

@@ -18,6 +18,7 @@ use super::worker::settled;
 use crate::clock;
 use crate::domain::Change;
 use crate::ports::{Claimed, Doubt, History, Journal, JournalError, SharedError, Which};
+use crate::protocol::rules::{self, Rule};
 
 /// Messages applied together, and between two renewals of the right.
 const BATCH_MAX: u32 = 500;
@@ -118,6 +119,9 @@ impl Repair {
     async fn try_to_repair(&self, history: &dyn History, doubt: &Doubt) -> Result<Tried, RepairError> {
         if !history.hold().await? {
             return Ok(Tried::NotOurs);
+        }
+        if !rules::is_on(Rule::RepairBeforeWhole) {
+            return Ok(if history.make_whole(doubt).await? { Tried::Whole } else { Tried::NotOurs });
         }
         let (mut count, mut unreadable) = (0, 0);
         // First what is open, so that nothing slips from open to applied between the two. Twice: an outcome may be half

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::rules::{self, Rule};
+
 /// The id of a stream entry: milliseconds of the server's clock, and a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct EntryId {
@@ -114,7 +116,7 @@ pub fn judge(position: &Position, reply: &Reply) -> Tailed {
     if !reply.is_primary {
         return Tailed::Broken(Break::NotPrimary);
     }
-    if reply.replid != position.replid {
+    if reply.replid != position.replid && rules::is_on(Rule::HistoryIsCompared) {
         return Tailed::Broken(Break::PrimaryChanged);
     }
     let last = reply.last_returned.unwrap_or(position.last);
@@ -124,12 +126,14 @@ pub fn judge(position: &Position, reply: &Reply) -> Tailed {
     }
     let next = |last, counted| Position { last, counted, replid: reply.replid.clone() };
     if reply.returned >= ENTRIES_MAX {
-        return Tailed::More(next(last, counted));
+        let is_end = !rules::is_on(Rule::FullPageIsAskedAgain);
+        return if is_end { Tailed::ToTheEnd(next(last, counted)) } else { Tailed::More(next(last, counted)) };
     }
     match counted {
         // Loading ends: from here on every entry is counted.
         None => Tailed::ToTheEnd(next(stream_last, Some(added))),
         Some(counted) if counted == added && last == stream_last => Tailed::ToTheEnd(next(last, Some(counted))),
+        Some(_) if !rules::is_on(Rule::EntriesAreCounted) => Tailed::ToTheEnd(next(stream_last, Some(added))),
         Some(_) => Tailed::Broken(Break::EntriesMissed),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::rules::{self, Rule};
 use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, UserId};
 
 /// How long changes are remembered. TTL + grace + 1 min must fit into it.
@@ -66,6 +67,9 @@ const EXPECTED_MAX: usize = 64;
 impl MembershipFact {
     /// Joins two memories of the same membership.
     pub fn merge(&mut self, other: Self) {
+        if !rules::is_on(Rule::FactsAreMerged) {
+            return *self = other;
+        }
         self.dead_at = self.dead_at.max(other.dead_at);
         self.role = self.role.take().max(other.role);
     }
@@ -99,7 +103,7 @@ impl UserFact {
 
     /// Whether the user is known to be gone, without asking the origin.
     pub fn is_dead(&self, now: Moment) -> bool {
-        self.dead_at.is_some_and(|at| now <= at + DEAD_FOR)
+        rules::is_on(Rule::DeadUserIsUnknown) && self.dead_at.is_some_and(|at| now <= at + DEAD_FOR)
     }
 }
 
@@ -182,7 +186,8 @@ pub struct Outranked {
 pub fn outrank(user: &UserId, as_of: Moment, memberships: &mut Vec<Membership>, facts: &impl Remembered) -> Outranked {
     let mut outcome = Outranked::default();
     memberships.retain_mut(|membership| keep(membership, as_of, facts, &mut outcome));
-    outcome.lacks_expected = facts.user(user).is_some_and(|fact| {
+    let expected = facts.user(user).filter(|_| rules::is_on(Rule::KeptBrieflyWithoutExpected));
+    outcome.lacks_expected = expected.is_some_and(|fact| {
         let is_missing = |id: &MembershipId| {
             let is_there = memberships.iter().any(|membership| membership.membership_id == *id);
             !is_there && facts.membership(id).is_none_or(|fact| fact.dead_at.is_none())
@@ -196,17 +201,20 @@ pub fn outrank(user: &UserId, as_of: Moment, memberships: &mut Vec<Membership>, 
 fn keep(membership: &mut Membership, as_of: Moment, facts: &impl Remembered, outcome: &mut Outranked) -> bool {
     let mut is_dead = false;
     if let Some(fact) = facts.membership(&membership.membership_id) {
-        is_dead |= buries(fact.dead_at, as_of, outcome);
-        if let Some((updated_at, role)) = fact.role.as_ref().filter(|(updated_at, _)| *updated_at > membership.updated_at) {
+        is_dead |= rules::is_on(Rule::DeadMembershipIsDropped) && buries(fact.dead_at, as_of, outcome);
+        let role = fact.role.as_ref().filter(|_| rules::is_on(Rule::NewerRoleReplaces));
+        let is_newer = |updated_at: i64| updated_at > membership.updated_at || !rules::is_on(Rule::OlderRoleLoses);
+        if let Some((updated_at, role)) = role.filter(|(updated_at, _)| is_newer(*updated_at)) {
             membership.role.clone_from(role);
             membership.updated_at = *updated_at;
             outcome.is_corrected = true;
         }
     }
     if let Some(fact) = facts.organization(&membership.organization_id) {
-        is_dead |= buries(fact.dead_at, as_of, outcome);
-        outcome.is_void |= fact.doubted_at.is_some_and(|at| as_of <= at);
-        if let Some(profile) = fact.profile.as_ref().filter(|profile| profile.updated_at > membership.organization_updated_at) {
+        is_dead |= rules::is_on(Rule::DeadOrganizationIsDropped) && buries(fact.dead_at, as_of, outcome);
+        outcome.is_void |= rules::is_on(Rule::DoubtedOrganizationIsVoid) && fact.doubted_at.is_some_and(|at| as_of <= at);
+        let profile = fact.profile.as_ref().filter(|_| rules::is_on(Rule::NewerProfileReplaces));
+        if let Some(profile) = profile.filter(|profile| profile.updated_at > membership.organization_updated_at) {
             membership.organization_name.clone_from(&profile.name);
             membership.organization_slug.clone_from(&profile.slug);
             membership.image_url.clone_from(&profile.image_url);
@@ -221,7 +229,7 @@ fn keep(membership: &mut Membership, as_of: Moment, facts: &impl Remembered, out
 /// Whether a deletion outranks a reading; one that began long after it is believed, and counted.
 fn buries(dead_at: Option<Moment>, as_of: Moment, outcome: &mut Outranked) -> bool {
     let Some(at) = dead_at else { return false };
-    let is_outranked = as_of <= at + DEAD_FOR;
+    let is_outranked = as_of <= at || (as_of <= at + DEAD_FOR && rules::is_on(Rule::DeadOutranksForAWhile));
     outcome.believed += usize::from(!is_outranked);
     is_outranked
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::rules::{self, Rule};
 use crate::domain::Moment;
 
 /// The limits of a deployment.
@@ -73,7 +74,7 @@ impl Bounds {
             return Verdict::TooOld;
         }
         let lag_max = wants.lag_max.map_or(self.staleness, |lag_max| lag_max.min(self.staleness));
-        match now.since(candidate.valid_at()) > lag_max {
+        match now.since(candidate.valid_at()) > lag_max && rules::is_on(Rule::FenceIsJudged) {
             true => Verdict::TooFarBehind,
             false => Verdict::Good,
         }

@@ -37,3 +37,4 @@ pub mod facts;
 pub mod freshness;
 pub mod lease;
 pub mod retry;
+pub mod rules;

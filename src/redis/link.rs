@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use crate::ports::SharedError;
+use crate::protocol::rules::{self, Rule};
 
 use super::counts::Counts;
 use super::scripts;
@@ -246,7 +247,7 @@ impl Link {
                 return Err(unavailable(code));
             }
         }
-        match held.epoch == self.0.maker.server.epoch() {
+        match held.epoch == self.0.maker.server.epoch() || !rules::is_on(Rule::OldTagIsAMiss) {
             true => Ok(replies),
             false => Err(unavailable("the primary changed")),
         }

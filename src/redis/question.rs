@@ -6,6 +6,7 @@ use crate::domain::Change;
 use crate::ports::SharedError;
 use crate::protocol::continuity::{ENTRIES_MAX, EntryId, Left, Position, Reply, missing_up_to};
 use crate::protocol::facts::FACTS_WINDOW;
+use crate::protocol::rules::{self, Rule};
 
 use super::keys::Keys;
 use super::link::{read, unavailable};
@@ -74,7 +75,7 @@ pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
         returned: entries.len(),
         last_returned: entries.last().map(|(id, _)| *id),
         stream: stream.map(|(end, _)| end),
-        is_primary: role == "master",
+        is_primary: role == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
         replid,
     };
     let (time, history) = (seconds * 1_000_000 + micros, History::of(history));
@@ -113,10 +114,18 @@ fn id(text: &str) -> Result<EntryId, SharedError> {
 fn entry(fields: &[Vec<u8>]) -> Entry {
     let of = |name: &[u8]| fields.chunks_exact(2).find_map(|pair| (pair[0] == name).then_some(&pair[1]));
     match (of(b"change"), of(b"history")) {
-        (Some(change), _) => serde_json::from_slice(change).map_or(Entry::Unreadable, Entry::Change),
+        (Some(change), _) => match serde_json::from_slice(change) {
+            Ok(read) if rules::is_on(Rule::UnknownMembersAreIgnored) || is_all_of(&read, change) => Entry::Change(read),
+            Ok(_) | Err(_) => Entry::Unreadable,
+        },
         (None, Some(_)) => Entry::Bookkeeping,
         (None, None) => Entry::Unreadable,
     }
+}
+
+/// Whether the text holds nothing more than what was read.
+fn is_all_of(read: &Change, text: &[u8]) -> bool {
+    serde_json::to_vec(read).is_ok_and(|written| written == text)
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The Lua scripts by name. Links load them when a connection is made; a server that lost them is given them again.
 //!
 //! Never queued in MULTI: a full Redis refuses everything there, also what is flagged `allow-oom`.
+//!
+//! A line that ends in `-- rule` and a number is there for that rule; one that begins with `-- without` and a number is the
+//! mistake that the rule prevents. Both are comments, but in a build of `rule-switches`.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use deadpool_redis::redis::{self, Cmd, Pipeline};
 
 /// A script, known to the server by its hash.
 pub(super) struct Script {
-    code: &'static str,
+    code: Cow<'static, str>,
     hash: String,
 }
 
@@ -50,7 +54,8 @@ scripts! {
 
 impl Script {
     fn new(code: &'static str) -> Self {
-        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+        let code = ruled(code);
+        Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 
     /// A call of the script; arguments are appended to it.
@@ -61,11 +66,31 @@ impl Script {
     }
 }
 
+/// The text that is sent: the file as it is.
+#[cfg(not(feature = "rule-switches"))]
+fn ruled(code: &'static str) -> Cow<'static, str> {
+    Cow::Borrowed(code)
+}
+
+/// The text that is sent: the file as it is, but for a rule that is out.
+#[cfg(feature = "rule-switches")]
+fn ruled(code: &'static str) -> Cow<'static, str> {
+    use crate::protocol::rules::{self, Rule};
+
+    let Some(rule) = rules::out() else { return Cow::Borrowed(code) };
+    if rule == Rule::ChangesExceedMemory {
+        return Cow::Owned(code.replace("flags=allow-oom", ""));
+    }
+    let (there_for_it, mistake) = (format!("-- rule {}", rule.number()), format!("-- without {}: ", rule.number()));
+    let lines = code.lines().filter(|line| !line.ends_with(&there_for_it));
+    Cow::Owned(lines.map(|line| line.strip_prefix(&mistake).unwrap_or(line)).collect::<Vec<_>>().join("\n"))
+}
+
 /// Adds commands that load every script; answers how many.
 pub(super) fn load(pipeline: &mut Pipeline) -> usize {
     let scripts = all();
     for script in &scripts {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.code);
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(&*script.code);
     }
     scripts.len()
 }

@@ -4,6 +4,7 @@
 use deadpool_redis::redis::{self, Value};
 
 use crate::ports::SharedError;
+use crate::protocol::rules::{self, Rule};
 
 use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
@@ -94,7 +95,7 @@ impl ServerInfo {
         };
         Self {
             version: of("redis_version"),
-            is_primary: of("role") == "master",
+            is_primary: of("role") == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
             replid: of("master_replid"),
             eviction_policy: of("maxmemory_policy"),
         }
@@ -106,7 +107,7 @@ impl ServerInfo {
         if major.is_none_or(|major| major < 7) {
             return Err(StartError::TooOld { found: self.version.clone() });
         }
-        if self.eviction_policy.starts_with("allkeys-") {
+        if self.eviction_policy.starts_with("allkeys-") && rules::is_on(Rule::EvictingRedisIsRefused) {
             return Err(StartError::EvictionPolicy { policy: self.eviction_policy.clone() });
         }
         match self.is_primary {

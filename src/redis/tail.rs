@@ -18,6 +18,7 @@ use crate::clock;
 use crate::domain::Moment;
 use crate::ports::{Break, Doubt, Fence, SharedError, StreamSink};
 use crate::protocol::continuity::{EntryId, Position, Tailed, judge};
+use crate::protocol::rules::{self, Rule};
 
 use super::clock::{Sample, StreamClock};
 use super::counts::{Cause, Counts};
@@ -145,7 +146,8 @@ impl Tail {
         }
         let is_loading = self.place.position.as_ref().is_none_or(|position| position.counted.is_none());
         let judged = self.judge(&answer, &sample);
-        if let (true, Some(id), Tailed::More(_) | Tailed::ToTheEnd(_)) = (is_loading, answer.missing_up_to(), &judged) {
+        let missing = answer.missing_up_to().filter(|_| is_loading && rules::is_on(Rule::MissingEntriesAreAFloor));
+        if let (Some(id), Tailed::More(_) | Tailed::ToTheEnd(_)) = (missing, &judged) {
             // Trimmed past this node, or by somebody else: what is gone cannot outrank anything.
             self.sink.missed_before(self.moment(&sample, id.ms));
         }
@@ -157,13 +159,16 @@ impl Tail {
                 Step::More
             }
             Tailed::ToTheEnd(next) => {
-                self.tell_doubt(&answer.history, &sample, false);
+                self.tell_doubt(&answer.history, &sample, !rules::is_on(Rule::EntriesBeforeDoubtIsLifted));
+                if !rules::is_on(Rule::EntriesBeforeFence) {
+                    self.fence.advance(sample.sent);
+                }
                 self.apply(answer.entries, &sample, next);
                 self.tell_doubt(&answer.history, &sample, true);
                 self.place.is_after_step = false;
                 // Values of another server can be dated only from here on: after the doubt was told and the facts were loaded.
                 self.clock.set(sample);
-                self.fence.advance(sample.sent);
+                self.fence.advance(if rules::is_on(Rule::FenceMovesToTheQuestion) { sample.sent } else { sample.received });
                 self.place.replid = Some(answer.reply.replid);
                 Step::ToTheEnd
             }
@@ -183,7 +188,8 @@ impl Tail {
         }
         let is_told = answer.history.replid.as_ref() == Some(&answer.reply.replid);
         self.place.has_left_something |= is_told && self.has_left_something(answer, sample);
-        match is_told && !self.place.is_shorter && !self.place.has_left_something {
+        let is_same = is_told || !rules::is_on(Rule::HistoryIsCompared);
+        match is_same && !self.place.is_shorter && !self.place.has_left_something {
             true => judged,
             false => Tailed::Broken(Break::PrimaryChanged),
         }

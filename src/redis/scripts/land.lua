@@ -7,10 +7,13 @@
 -- (ms), how much longer the guard lives (ms).
 -- Answers 'landed', 'lease' or 'newer'.
 
--- A missing guard has no lease: absent never equals absent.
-if redis.call('HGET', KEYS[2], 'lease') ~= ARGV[1] then
+local lease = redis.call('HGET', KEYS[2], 'lease')
+-- Absent never equals absent.
+if not lease then return 'lease' end -- rule redis-1a
+if lease and lease ~= ARGV[1] then
   return 'lease'
 end
+-- without redis-3: local now = redis.call('TIME') ARGV[2] = string.format('%.0f', now[1] * 1000000 + now[2])
 -- An as-of that is no number was not written by us, and refuses nothing.
 local landed = tonumber(redis.call('HGET', KEYS[2], 'as_of') or '')
 if landed and landed > tonumber(ARGV[2]) then
@@ -20,6 +23,7 @@ end
 -- The TTL counts from the as-of, whoever lands the reading and whenever.
 local time = redis.call('TIME')
 local age = math.ceil((time[1] * 1000000 + time[2] - tonumber(ARGV[2])) / 1000)
+-- without redis-4a: age = 0
 local ttl = tonumber(ARGV[5])
 local life = math.max(1000, math.min(ttl - age, ttl, tonumber(ARGV[6])))
 

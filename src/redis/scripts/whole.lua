@@ -7,6 +7,7 @@
 local info = redis.call('INFO', 'replication')
 local known = redis.call('HMGET', KEYS[1], 'replid', 'since')
 local is_same = known[1] == ARGV[2] and known[2] == ARGV[3] and string.match(info, 'master_replid:(%w+)') == ARGV[2]
+-- without fence-12: is_same = true
 local is_held = redis.call('GET', KEYS[2]) == ARGV[1]
 if is_held then
   redis.call('DEL', KEYS[2])
