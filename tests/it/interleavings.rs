@@ -20,19 +20,19 @@ const WORKS: &str = "harbour-works";
 
 impl World {
     /// Ada's membership ends, and nobody tells us but an operator, who evicts her through node `number`.
-    async fn revoke_and_evict_at(&self, number: usize) -> anyhow::Result<Instant> {
+    pub async fn revoke_and_evict_at(&self, number: usize) -> anyhow::Result<Instant> {
         self.change(|clerk| clerk.revoke(ADA, WORKS));
         assert_eq!(self.evict_at(number, ADA).await?.status, 204);
         Ok(Instant::now())
     }
 
     /// Whether node `number` lists the membership that ended.
-    async fn still_lists(&self, number: usize) -> anyhow::Result<bool> {
+    pub async fn still_lists(&self, number: usize) -> anyhow::Result<bool> {
         Ok(self.list_at(number, ADA).await?.slugs().contains(&WORKS.to_owned()))
     }
 
     /// Whether what Redis holds of Ada, if anything, names the membership that ended.
-    fn redis_still_lists(&mut self) -> bool {
+    pub fn redis_still_lists(&mut self) -> bool {
         self.redis().query(&["GET", "user-orgs:user_ada"]).contains("org_harbour_works")
     }
 }

@@ -30,6 +30,8 @@ mod rooms;
 mod shared_tier;
 mod signatures;
 mod sweep;
+#[cfg(feature = "rule-switches")]
+mod switches;
 mod three_nodes;
 mod topologies;
 mod webhook_abuse;

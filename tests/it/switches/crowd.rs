@@ -1,0 +1,49 @@
+//! What the judge of the history finds while the world changes at random and readers ask every node at speed.
+
+use std::time::Duration;
+
+use rollcall::protocol::rules;
+
+use super::{Found, find};
+use crate::faults::judged_with_a_link_that_stalls;
+use crate::world::changes::crowd;
+use crate::world::dice::Dice;
+use crate::world::service::{Deployment, Node, Setup, World};
+use crate::world::street::Street;
+use crate::world::wait::until;
+
+const CHANGES: usize = 450;
+const CHANGES_PER_SECOND: u32 = 300;
+const READERS_PER_NODE: usize = 4;
+
+/// Three nodes, and nothing is away.
+pub async fn life() -> Found {
+    let mut dice = Dice::new(7);
+    let mut setup = Setup { clerk: crowd(&mut dice), ..Setup::default() };
+    // Of a deleted organization nothing more is told than that.
+    setup.clerk.set_cascades(false);
+    let bound = setup.bounds.staleness;
+    find(Deployment::Redis(3), setup, async |world: &mut World| {
+        let nodes = world.nodes.iter().map(Node::url).collect();
+        let street = Street::of(&world.clerk, world.http.clone(), nodes, bound);
+        let readers = street.gather(READERS_PER_NODE, &mut dice);
+        street.change_while(|changes| changes < CHANGES, CHANGES_PER_SECOND, &mut dice).await;
+        let last = street.history().all_acknowledged().expect("every message was taken");
+        until("the bound to pass", async || (last.elapsed() > bound * 2).then_some(())).await;
+        let reads = street.end(readers).await;
+        Ok(told(reads.len(), street.history().judge(&reads)))
+    })
+    .await
+}
+
+/// Three processes, one of which hears nothing from Redis for some seconds.
+pub async fn a_link_that_stalls() -> Found {
+    let out = rules::out().map(|rule| ("ROLLCALL_RULE_OFF", rule.number()));
+    let outcome = judged_with_a_link_that_stalls(Duration::from_secs(4), out.as_slice()).await;
+    told(outcome.reads.len(), outcome.wrong)
+}
+
+fn told(reads: usize, wrong: Vec<String>) -> Found {
+    let first = wrong.first()?;
+    Some(format!("{} of {reads} answers are wrong, the first: {first}", wrong.len()))
+}

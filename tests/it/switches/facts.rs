@@ -1,0 +1,193 @@
+//! What goes wrong without the rules of the facts. Most of the time the origin answers from replicas that lag.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::redis::{ADA, STREAM, WORKS, until_after};
+use super::{Found, find, wrong};
+use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
+use crate::world::service::{Deployment, Setup, World};
+use crate::world::wait::until;
+use crate::world::webhooks::event;
+
+const NINE: &str = "orchard-nine";
+
+async fn role(world: &World) -> anyhow::Result<String> {
+    Ok(world.check(ADA, NINE).await?.is_member()["role"].as_str().expect("a role").to_owned())
+}
+
+/// Nothing is voided by it: values and entries from before are corrected by the fact alone.
+pub async fn an_end_that_names_no_user() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        assert!(world.still_lists(0).await?);
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        let acknowledged = world.take_end_without_user(&left).await?;
+        world.lists_too_late(0, acknowledged).await
+    })
+    .await
+}
+
+pub async fn an_end_the_origin_has_not_heard_of() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        assert!(world.still_lists(0).await?);
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        world.origin_lags();
+        world.deliver(&left).await;
+        world.lists_too_late(0, Instant::now()).await
+    })
+    .await
+}
+
+pub async fn a_role_the_origin_has_not_heard_of() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        assert_eq!(role(world).await?, "org:admin");
+        let demoted = world.change(|clerk| clerk.change_role(ADA, NINE, "org:member"));
+        world.origin_lags();
+        world.deliver(&demoted).await;
+        Ok(wrong(role(world).await? == "org:admin", "a role that was taken away is still given"))
+    })
+    .await
+}
+
+/// The origin is ahead of the message.
+pub async fn a_role_told_late() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let earlier = world.change(|clerk| clerk.change_role(ADA, NINE, "org:billing_manager"));
+        world.change(|clerk| clerk.change_role(ADA, NINE, "org:member"));
+        assert_eq!(role(world).await?, "org:member");
+        world.deliver(&earlier).await;
+        let role = role(world).await?;
+        Ok((role != "org:member").then(|| format!("the role of before is back: {role}")))
+    })
+    .await
+}
+
+pub async fn two_roles_in_the_wrong_order() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let earlier = world.change(|clerk| clerk.change_role(ADA, NINE, "org:billing_manager"));
+        let later = world.change(|clerk| clerk.change_role(ADA, NINE, "org:member"));
+        world.origin_lags();
+        let heard = world.heard(0).await;
+        world.deliver(&later).await;
+        world.deliver(&earlier).await;
+        // From the stream, too: in the order in which they were appended.
+        world.until_heard_more(0, heard + 1.0).await;
+        let role = role(world).await?;
+        Ok((role != "org:member").then(|| format!("the earlier of two roles stays: {role}")))
+    })
+    .await
+}
+
+/// The message of a join comes while the origin's replica does not show it; a moment later it does.
+pub async fn a_join_the_origin_has_not_heard_of() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let joined = world.change(|clerk| clerk.grant("user_kofi", "tidewell-energy", "org:member"));
+        world.origin_lags();
+        world.deliver(&joined).await;
+        assert_eq!(world.list("user_kofi").await?.slugs().len(), 2);
+        let read = Instant::now();
+        world.origin_is_current();
+        until_after(read, Duration::from_millis(5_300)).await;
+        let count = world.list("user_kofi").await?.slugs().len();
+        Ok(wrong(count == 2, "a list without what was announced is kept for long"))
+    })
+    .await
+}
+
+/// A node that has not heard of a join lands what a lagging origin says, for as long as any reading lives; another one has
+/// heard.
+pub async fn a_list_landed_by_who_has_not_heard_of_a_join() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let proxy = RedisProxy::before(world.redis().port());
+        world.add_node_behind(&proxy).await;
+        proxy.hold(TAIL_ANSWER);
+        until("the node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        let joined = world.change(|clerk| clerk.grant("user_kofi", WORKS, "org:member"));
+        world.deliver(&joined).await;
+        world.origin_lags();
+        assert_eq!(world.list_at(1, "user_kofi").await?.slugs().len(), 2, "it cannot know");
+        let read = Instant::now();
+        world.origin_is_current();
+        until_after(read, Duration::from_millis(5_300)).await;
+        let count = world.list_at(0, "user_kofi").await?.slugs().len();
+        proxy.release();
+        Ok(wrong(count == 2, "a list without what was announced is an answer for as long as it lies in Redis"))
+    })
+    .await
+}
+
+pub async fn a_user_the_origin_still_knows() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.clerk.world().lock().set_cascades(false);
+        let gone = world.change(|clerk| clerk.delete_user(ADA));
+        world.origin_lags();
+        world.deliver(&gone).await;
+        Ok(wrong(world.list(ADA).await?.status == 200, "a deleted user is known"))
+    })
+    .await
+}
+
+/// An end is told, and so much after it that the node forgets it, before anybody asks again.
+pub async fn a_fact_pushed_out() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        assert!(world.still_lists(0).await?);
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        // By another node, so that this one hears of it once.
+        let entry = format!(r#"{{"kind":"membershipDeleted","membership":"{}","user":null}}"#, left.id);
+        world.redis().query(&["XADD", STREAM, "*", "change", &entry]);
+        let acknowledged = Instant::now();
+        for n in 0..101 {
+            let heard = world.heard(0).await;
+            world.append_crowded_change(n);
+            world.until_heard_more(0, heard).await;
+        }
+        until("the end to be forgotten", async || {
+            (world.metric_of(0, "rollcall_facts_lost_total", "").await >= 1.0).then_some(())
+        })
+        .await;
+        world.lists_too_late(0, acknowledged).await
+    })
+    .await
+}
+
+impl World {
+    /// An entry that names ten thousand organizations.
+    fn append_crowded_change(&self, n: usize) {
+        let add = r#"local ids = {}
+            for i = 1, 10000 do ids[i] = '"org_' .. ARGV[1] .. '_' .. i .. '"' end
+            local change = '{"kind":"evicted","users":[],"organizations":[' .. table.concat(ids, ',') .. ']}'
+            return redis.call('XADD', KEYS[1], '*', 'change', change)"#;
+        self.redis_ref().query(&["EVAL", add, "1", STREAM, &n.to_string()]);
+    }
+}
+
+/// Redis holds an old value again, with its guard, after the node has heard better.
+pub async fn a_value_that_comes_back() -> Found {
+    find(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+        assert!(world.still_lists(0).await?);
+        let keys = ["user-orgs:user_ada", "{user-orgs:user_ada}:guard"];
+        for key in keys {
+            assert_eq!(world.redis().query(&["COPY", key, &format!("kept:{key}")]), "1");
+        }
+        let acknowledged = world.revoke_and_evict_at(0).await?;
+        until_after(acknowledged, Duration::from_millis(300)).await;
+        for key in keys {
+            assert_eq!(world.redis().query(&["COPY", &format!("kept:{key}"), key, "REPLACE"]), "1");
+        }
+        world.lists_too_late(1, acknowledged).await
+    })
+    .await
+}
+
+/// Something was said of an organization, and nobody knows what: what was read of it before is no answer.
+pub async fn a_message_that_cannot_be_read() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        assert_eq!(world.check(ADA, WORKS).await?.is_member()["organizationName"], "Harbour Works");
+        world.change(|clerk| clerk.rename(WORKS, Some("Harbour & Sons"), None));
+        world.take(&event("organization.updated", json!({ "id": "org_harbour_works", "name": 7 }))).await?;
+        let name = world.check(ADA, WORKS).await?.is_member()["organizationName"].clone();
+        Ok(wrong(name == "Harbour Works", "a reading of what is in doubt is an answer"))
+    })
+    .await
+}

@@ -1,0 +1,107 @@
+//! What goes wrong when a change is applied in another order: remember the fact, bump the stripe, drop the entry; and for what
+//! names no user: remember the fact, move the counter. Where two steps are swapped there is time between them, and somebody
+//! reads in it.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::redis::{ADA, WORKS, until_after};
+use super::{Found, find};
+use crate::world::asking::crowd;
+use crate::world::redis_proxy::RedisProxy;
+use crate::world::service::{Deployment, Setup, World};
+use crate::world::wait::until;
+use crate::world::webhooks::body;
+
+impl World {
+    /// How many changes node `number` has heard of.
+    pub async fn heard(&self, number: usize) -> f64 {
+        self.metric_of(number, "rollcall_stream_entries_applied_total", "").await
+    }
+
+    pub async fn until_heard_more(&self, number: usize, before: f64) {
+        until("the change", async || (self.heard(number).await > before).then_some(())).await;
+    }
+
+    /// Clerk says that this membership ended, and not whose it was.
+    pub async fn take_end_without_user(&self, membership: &rollcall::dev::Done) -> anyhow::Result<Instant> {
+        let mut told: Value = body(&membership.messages[0]);
+        told["data"].as_object_mut().expect("an object").remove("public_user_data");
+        self.take(&told).await?;
+        Ok(Instant::now())
+    }
+}
+
+/// The value has landed in Redis, the node has not heard so yet; then the change passes. The node waits for Redis no longer than a
+/// quarter of a second, so it is tried with several users.
+pub async fn a_change_between_the_landings() -> Found {
+    const TRIES: usize = 4;
+    find(Deployment::Redis(1), Setup::crowded(TRIES), async |world: &mut World| {
+        let proxy = RedisProxy::before(world.redis().port());
+        world.add_node_behind(&proxy).await;
+        for user in (0..TRIES).map(crowd) {
+            proxy.hold(b"landed");
+            let reading = world.begin_list(1, &user);
+            until("the first landing", async || proxy.is_holding_one().then_some(())).await;
+            world.change(|clerk| clerk.revoke(&user, WORKS));
+            assert_eq!(world.evict_at(1, &user).await?.status, 204);
+            let acknowledged = Instant::now();
+            proxy.release();
+            reading.answer().await?;
+            until_after(acknowledged, world.bounds().staleness).await;
+            if !world.list_at(1, &user).await?.slugs().is_empty() {
+                return Ok(Some("an older reading landed in a process after the change".to_owned()));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// Redis is too full to take a reading, so that only the stripe keeps an older one out. The node has its answer of the origin
+/// just when it hears of the change.
+pub async fn a_landing_while_an_eviction_is_applied() -> Found {
+    find(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+        world.redis().query(&["CONFIG", "SET", "maxmemory", "1"]);
+        let slow = world.clerk.hold_next_answer_about(ADA);
+        let reading = world.begin_list(1, ADA);
+        slow.reached().await?;
+        let heard = world.heard(1).await;
+        let acknowledged = world.revoke_and_evict_at(0).await?;
+        world.until_heard_more(1, heard).await;
+        slow.release();
+        reading.answer().await?;
+        world.lists_too_late(1, acknowledged).await
+    })
+    .await
+}
+
+/// Clerk's replicas lag, so that only the fact tells of the end. A node is asked just when it hears of it.
+pub async fn a_read_while_an_end_is_applied() -> Found {
+    find(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        world.origin_lags();
+        let heard = world.heard(1).await;
+        world.deliver(&left).await;
+        let acknowledged = Instant::now();
+        world.until_heard_more(1, heard).await;
+        world.list_at(1, ADA).await?;
+        world.lists_too_late(1, acknowledged).await
+    })
+    .await
+}
+
+/// The same, of an end that names no user: the entry is there already.
+pub async fn a_read_while_an_unfiled_end_is_applied() -> Found {
+    find(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+        assert!(world.still_lists(1).await?);
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        let heard = world.heard(1).await;
+        let acknowledged = world.take_end_without_user(&left).await?;
+        world.until_heard_more(1, heard).await;
+        world.list_at(1, ADA).await?;
+        world.lists_too_late(1, acknowledged).await
+    })
+    .await
+}
