@@ -42,6 +42,8 @@ rules! {
     ChangesExceedMemory = "redis-2c";
     /// Only what was appended to the stream is acknowledged.
     AppendBeforeAcknowledgement = "redis-2d";
+    /// Where replicas are awaited, only what they have is acknowledged.
+    ReplicasAreAwaited = "redis-2e";
     /// The as-of is the moment before the origin was asked.
     AsOfIsTheBegin = "redis-3";
     /// A value lives for the TTL less its age.
@@ -103,6 +105,8 @@ rules! {
     FactBeforeCounter = "fence-19";
     /// Readings from before what is gone from the stream unread are no answers.
     MissingEntriesAreAFloor = "fence-20";
+    /// Who comes from another primary and appended there has the journal applied once more.
+    LeftElsewhereIsDoubted = "fence-21";
 
     /// A membership that ended is dropped from readings.
     DeadMembershipIsDropped = "facts-1";

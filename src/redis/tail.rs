@@ -200,7 +200,8 @@ impl Tail {
     fn has_left_something(&self, answer: &Answer, sample: &Sample) -> bool {
         let comes_from_another = self.place.replid.as_ref().is_some_and(|replid| *replid != answer.reply.replid);
         let doubted_at = answer.history.since.and_then(|since| sample.as_of_to_moment(since, sample.received));
-        comes_from_another && doubted_at.is_none_or(|doubted_at| self.place.left_at >= doubted_at)
+        let was_elsewhere = comes_from_another && rules::is_on(Rule::LeftElsewhereIsDoubted);
+        was_elsewhere && doubted_at.is_none_or(|doubted_at| self.place.left_at >= doubted_at)
     }
 
     /// Continuity is lost: the sink is told, the facts window is to be loaded again, and the history is set right.

@@ -11,7 +11,8 @@ use crate::world::faulty_link::{FaultyLink, Trouble};
 use crate::world::redis_node::{RedisNode, Told, change};
 use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
 use crate::world::redis_server::RedisServer;
-use crate::world::service::{Deployment, Setup, World};
+use crate::world::sentinels::Sentinels;
+use crate::world::service::{Database, Deployment, Setup, World};
 use crate::world::wait::until;
 
 const HISTORY: &str = "{user-orgs:~changes}:history";
@@ -81,6 +82,40 @@ pub async fn an_eviction_the_stream_lost() -> Found {
         proxy.release();
         world.until_it_hears(1).await?;
         world.lists_too_late(1, acknowledged).await
+    })
+    .await
+}
+
+/// For a moment two primaries take what two nodes acknowledge; then the node beside the old one comes over.
+pub async fn a_node_that_comes_from_a_deposed_primary() -> Found {
+    let setup = Setup { database: Database::Postgres, ..Setup::default() };
+    find(Deployment::Bare, setup, async |world: &mut World| {
+        let redis = Sentinels::start(1).await;
+        let mut links = Vec::new();
+        for port in redis.ports() {
+            links.push(FaultyLink::to(port).await);
+        }
+        let hosts: Vec<_> = links.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
+        world.add_node_on(&redis.url(), 0).await;
+        world.add_node_on(&format!("redis+sentinel://{}/main", hosts.join(",")), 0).await;
+        world.learn_by_heart(0).await;
+        world.learn_by_heart(1).await;
+        let breaks = async |node| world.metric_of(node, "rollcall_stream_breaks_total", "").await;
+        let before = breaks(1).await;
+        let history = |server: usize, field: &str| redis.servers[server].query(&["HGET", HISTORY, field]);
+        let old = history(0, "replid");
+        // The second node does not hear of it.
+        links.iter().for_each(|link| link.trouble(Trouble::Cut));
+        let promoted = redis.fail_over().await;
+        let is_whole = || history(promoted, "replid") != old && history(promoted, "whole") == "1";
+        until("the first node to be there", async || is_whole().then_some(())).await;
+        world.learn_by_heart(0).await;
+        let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
+        assert_eq!(world.deliver_to(1, &left).await[0].status, Some(204), "the old primary took it");
+        links.iter().for_each(FaultyLink::heal);
+        until("the second node to come over", async || (breaks(1).await > before).then_some(())).await;
+        until_after(Instant::now(), world.bounds().staleness * 2).await;
+        Ok(wrong(world.still_lists(0).await?, "what the old primary acknowledged is nowhere else"))
     })
     .await
 }

@@ -50,6 +50,7 @@ switches! {
     InvalidationRenewsLease: redis_2b_an_invalidation_makes_a_new_lease by redis::a_late_fill;
     ChangesExceedMemory: redis_2c_changes_run_when_memory_is_full by redis::a_full_memory;
     AppendBeforeAcknowledgement: redis_2d_what_is_acknowledged_was_appended by redis::an_eviction_elsewhere;
+    ReplicasAreAwaited: redis_2e_what_is_acknowledged_is_on_the_replicas by redis::a_replica_that_is_away;
     AsOfIsTheBegin: redis_3_the_as_of_is_when_the_origin_was_asked by redis::a_slow_origin;
     ValueLivesFromItsAsOf: redis_4a_a_value_lives_from_its_as_of by redis::a_corrected_value;
     AgeOutlivesTheTier: redis_4b_a_reading_takes_its_age_along by redis::a_promoted_reading;
@@ -82,6 +83,8 @@ switches! {
     FactBeforeCounter: fence_19_an_unfiled_fact_is_remembered_before_the_counter_moves
         by order::a_read_while_an_unfiled_end_is_applied;
     MissingEntriesAreAFloor: fence_20_who_missed_something_trusts_nothing_from_before by fence::a_stream_trimmed_past_an_end;
+    LeftElsewhereIsDoubted: fence_21_what_was_left_at_a_deposed_primary_is_put_back
+        by lost_history::a_node_that_comes_from_a_deposed_primary;
 
     DeadMembershipIsDropped: facts_1_a_membership_that_ended_is_dropped by facts::an_end_that_names_no_user;
     DeadOutranksForAWhile: facts_2_an_end_outranks_later_readings_for_a_while by facts::an_end_the_origin_has_not_heard_of;

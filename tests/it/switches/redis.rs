@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use rollcall::domain::digest_of;
-use rollcall::ports::SharedTier;
+use rollcall::ports::{ChangeStream, SharedTier};
 
 use super::{Found, find, wrong};
-use crate::world::redis_node::{RedisNode, connect, list, user};
+use crate::world::redis_node::{RedisNode, change, connect, list, user};
 use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
 use crate::world::redis_server::RedisServer;
+use crate::world::sentinels::replicated;
 use crate::world::service::{Deployment, Setup, World};
 use crate::world::wait::until;
 
@@ -98,6 +99,17 @@ async fn an_eviction_at(node: usize) -> Found {
         world.lists_too_late(0, acknowledged).await
     })
     .await
+}
+
+/// It may be the next primary, and would know nothing of the change.
+pub async fn a_replica_that_is_away() -> Found {
+    let servers = replicated(1).await;
+    let node = RedisNode::waiting_for(&servers[0].url(), 1).await;
+    node.caught_up().await;
+    servers[1].pause();
+    let appended = node.stream.append(&change(1)).await;
+    servers[1].resume();
+    wrong(appended.is_ok(), "a change is acknowledged that only the primary has")
 }
 
 /// Tomas is in no organization. While the origin says so, slowly, he makes one; whoever looks for it then is told "no" only by
