@@ -8,6 +8,8 @@
 
 mod plan;
 mod run;
+#[cfg(feature = "rule-switches")]
+pub mod switched;
 
 use std::collections::HashSet;
 use std::mem::discriminant;
@@ -76,13 +78,6 @@ fn expect_right(seed: u64, outcome: &Outcome) {
     assert!(outcome.wrong.is_empty(), "{}\nseed {seed}: {}", outcome.explain(), outcome.tell());
     let (yes, no) = (outcome.count(|said| matches!(said, Said::Rows(_))), outcome.count(|said| *said == Said::NotAMember));
     assert!(yes > 200 && no > 100, "too few to mean anything: {}", outcome.tell());
-}
-
-/// What the judge says of three processes with these settings, one of which does not hear from Redis for a while.
-#[cfg(feature = "rule-switches")]
-pub async fn judged_with_a_link_that_stalls(lasts: Duration, settings: &[(&str, &str)]) -> Outcome {
-    let plan = Plan::only(Fault::Link { node: 0, trouble: Trouble::Stalled }, lasts);
-    run(1, &plan, settings).await
 }
 
 /// The judge judges by a second; these nodes promise ten. One of them does not hear from Redis for a while.

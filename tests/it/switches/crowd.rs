@@ -5,7 +5,7 @@ use std::time::Duration;
 use rollcall::protocol::rules;
 
 use super::{Found, find};
-use crate::faults::judged_with_a_link_that_stalls;
+use crate::faults::switched;
 use crate::world::changes::crowd;
 use crate::world::dice::Dice;
 use crate::world::service::{Deployment, Node, Setup, World};
@@ -39,7 +39,7 @@ pub async fn life() -> Found {
 /// Three processes, one of which hears nothing from Redis for some seconds.
 pub async fn a_link_that_stalls() -> Found {
     let out = rules::out().map(|rule| ("ROLLCALL_RULE_OFF", rule.number()));
-    let outcome = judged_with_a_link_that_stalls(Duration::from_secs(4), out.as_slice()).await;
+    let outcome = switched::with_a_link_that_stalls(Duration::from_secs(4), out.as_slice()).await;
     told(outcome.reads.len(), outcome.wrong)
 }
 
