@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::clock;
 use rollcall::domain::{List, UserId};
-use rollcall::ports::{ChangeStream, Landed, Lease, SharedError, SharedTier, SharedValue};
+use rollcall::ports::{Break, ChangeStream, Landed, Lease, SharedError, SharedTier, SharedValue};
 use rollcall::protocol::lease::Guard;
 use rollcall::redis::{RedisShared, StartError};
 
@@ -46,6 +46,21 @@ async fn what_was_landed_is_got_with_its_as_of() {
     get(&node.shared, &user(1)).await.expect("the value");
     assert_eq!(server.query(&["DBSIZE"]), keys, "a read that hits creates nothing");
     assert!(node.shared.is_reachable());
+}
+
+/// A reading from before the step lies hours ahead. It is no answer, and keeps no later one out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_redis_that_is_set_back_keeps_nothing_out_of_the_shared_tier() {
+    let server = RedisServer::start_with_a_clock();
+    let node = RedisNode::started(&server.url()).await;
+    assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
+    server.step_clock(-7_200_000);
+    node.broke(Break::ClockStepped).await;
+    node.caught_up().await;
+    assert!(get(&node.shared, &user(1)).await.is_none(), "nobody can say how old it is");
+    assert_eq!(fill(&node.shared, &user(1), &list("org:member")).await, Landed::Landed);
+    let value = get(&node.shared, &user(1)).await.expect("the value");
+    assert_eq!(value.list.body(), list("org:member").body());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,16 +13,18 @@ if not lease then return 'lease' end -- rule redis-1a
 if lease and lease ~= ARGV[1] then
   return 'lease'
 end
--- without redis-3: local now = redis.call('TIME') ARGV[2] = string.format('%.0f', now[1] * 1000000 + now[2])
--- An as-of that is no number was not written by us, and refuses nothing.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+-- without redis-3: ARGV[2] = string.format('%.0f', now)
+-- An as-of that is no number was not written by us; one that lies ahead is from before this server's clock was set back, and
+-- would keep everything out until the clock has caught up. Neither refuses anything.
 local landed = tonumber(redis.call('HGET', KEYS[2], 'as_of') or '')
-if landed and landed > tonumber(ARGV[2]) then
+if landed and landed > tonumber(ARGV[2]) and landed <= now then
   return 'newer'
 end
 
 -- The TTL counts from the as-of, whoever lands the reading and whenever.
-local time = redis.call('TIME')
-local age = math.ceil((time[1] * 1000000 + time[2] - tonumber(ARGV[2])) / 1000)
+local age = math.ceil((now - tonumber(ARGV[2])) / 1000)
 -- without redis-4a: age = 0
 local ttl = tonumber(ARGV[5])
 local life = math.max(1000, math.min(ttl - age, ttl, tonumber(ARGV[6])))

@@ -22,6 +22,7 @@ pub mod service;
 pub mod shell;
 pub mod silent_proxy;
 pub mod sqlite_lock;
+pub mod stepping_clock;
 pub mod street;
 pub mod under_way;
 pub mod wait;

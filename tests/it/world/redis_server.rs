@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::{self, Value};
 use tempfile::TempDir;
 
+use super::stepping_clock::SteppingClock;
+
 /// A running redis-server. Stopped when dropped.
 pub struct RedisServer {
     port: u16,
     dir: TempDir,
     arguments: Vec<String>,
+    clock: Option<SteppingClock>,
     child: Child,
 }
 
@@ -23,13 +26,22 @@ impl RedisServer {
 
     /// Starts one with more arguments, as on the command line: `["--maxmemory", "4mb"]`.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_by(None, arguments)
+    }
+
+    /// Starts one whose clock can step, by `step_clock`.
+    pub fn start_with_a_clock() -> Self {
+        Self::start_by(Some(SteppingClock::new()), &[])
+    }
+
+    fn start_by(clock: Option<SteppingClock>, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for _ in 0..50 {
             let port = free_port();
-            let mut child = spawn(port, &dir, &arguments);
+            let mut child = spawn(port, &dir, &arguments, clock.as_ref());
             if is_up(port, &mut child) {
-                return Self { port, dir, arguments, child };
+                return Self { port, dir, arguments, clock, child };
             }
             stop(&mut child);
         }
@@ -61,6 +73,11 @@ impl RedisServer {
         signal(&self.child, "-CONT");
     }
 
+    /// Its clock steps by so many milliseconds, as when somebody sets the time of the machine; a restart does not undo it.
+    pub fn step_clock(&self, ms: i64) {
+        self.clock.as_ref().expect("it was started with one").step(ms);
+    }
+
     /// Kills it; `restart` brings it back.
     pub fn kill(&mut self) {
         stop(&mut self.child);
@@ -77,7 +94,7 @@ impl RedisServer {
         self.kill();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            self.child = spawn(self.port, &self.dir, &self.arguments);
+            self.child = spawn(self.port, &self.dir, &self.arguments, self.clock.as_ref());
             if is_up(self.port, &mut self.child) {
                 return;
             }
@@ -101,8 +118,11 @@ pub fn free_port() -> u16 {
     (first..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
-fn spawn(port: u16, dir: &TempDir, arguments: &[String]) -> Child {
+fn spawn(port: u16, dir: &TempDir, arguments: &[String], clock: Option<&SteppingClock>) -> Child {
     let mut command = Command::new("redis-server");
+    if let Some(clock) = clock {
+        clock.give_to(&mut command);
+    }
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
     command.arg(dir.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("redis-server is installed")
