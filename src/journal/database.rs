@@ -21,7 +21,7 @@ use crate::ports::JournalError;
 /// The intake waits no longer for a record: the sender gives up after 15 s, and applying needs its time.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a start waits for a Postgres that is starting too.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Between two tries.
 const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How long a connection to Postgres may take to come back from what was given up.
@@ -222,7 +222,8 @@ impl Database {
     }
 
     pub(super) async fn id(&self) -> Result<String, OpenError> {
-        let row = sqlx::query("select journal_id from journal_identity").fetch_one(&self.pool).await;
+        let asking = sqlx::query("select journal_id from journal_identity").fetch_one(&self.pool);
+        let row = timeout(CONNECT_TIME_MAX, asking).await.unwrap_or_else(|_| Err(silent()));
         row.and_then(|row| row.try_get(0)).map_err(OpenError::Unreachable)
     }
 
@@ -247,10 +248,7 @@ async fn postgres(url: &str, wait_max: Duration) -> Result<AnyPool, OpenError> {
         })
     });
     let options = options.after_release(|connection, _| {
-        Box::pin(async move {
-            let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-            timeout(RELEASE_TIME_MAX, connection.ping()).await.map_err(|_| silent())?.map(|()| true)
-        })
+        Box::pin(async move { timeout(RELEASE_TIME_MAX, connection.ping()).await.map_err(|_| silent())?.map(|()| true) })
     });
     wait_for(url, wait_max).await?;
     options.connect(url).await.map_err(OpenError::Unreachable)
@@ -262,8 +260,12 @@ async fn wait_for(url: &str, wait_max: Duration) -> Result<(), OpenError> {
     let mut is_told = false;
     loop {
         let tried = timeout(until.saturating_duration_since(Instant::now()), AnyConnection::connect(url)).await;
-        match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
-            Ok(connection) => return connection.close().await.map_err(OpenError::Unreachable),
+        match tried.unwrap_or_else(|_| Err(silent())) {
+            Ok(connection) => {
+                // It answered, and that was all that was asked.
+                let _ = timeout(RELEASE_TIME_MAX, connection.close()).await;
+                return Ok(());
+            }
             Err(error) if !is_away(&error) || Instant::now() + CONNECT_AGAIN >= until => {
                 return Err(OpenError::Unreachable(error));
             }
@@ -275,6 +277,11 @@ async fn wait_for(url: &str, wait_max: Duration) -> Result<(), OpenError> {
             }
         }
     }
+}
+
+/// The error of a connection that carries nothing any more.
+pub(super) fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// Whether waiting may help: nobody listens, the server is starting or stopping, or all its connections are taken.

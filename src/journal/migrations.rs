@@ -3,8 +3,9 @@
 
 use sqlx::Row;
 use sqlx::migrate::Migrator;
+use tokio::time::timeout;
 
-use super::database::{Database, Dialect, OpenError};
+use super::database::{CONNECT_TIME_MAX, Database, Dialect, OpenError, silent};
 
 /// A later release's steps are no reason to refuse: a node of this one may start beside it.
 fn of(dialect: Dialect) -> Migrator {
@@ -16,14 +17,21 @@ fn of(dialect: Dialect) -> Migrator {
     steps
 }
 
-/// Takes all steps that are missing. Two that start at once: one waits for the other.
+/// Takes all steps that are missing, however long that takes. Two that start at once: one waits for the other. Where none is
+/// missing this only looks, and a database that goes silent meanwhile is not waited for.
 pub(super) async fn run(database: &Database) -> Result<(), OpenError> {
-    of(database.dialect()).run(database.pool()).await.map_err(OpenError::Migration)
+    let steps = of(database.dialect());
+    let taking = steps.run(database.pool());
+    let taken = match last_applied(database).await? >= newest(&steps) {
+        true => timeout(CONNECT_TIME_MAX, taking).await.map_err(|_| OpenError::Unreachable(silent()))?,
+        false => taking.await,
+    };
+    taken.map_err(OpenError::Migration)
 }
 
 /// The same; answers the names of the steps taken.
 pub(super) async fn run_and_tell(database: &Database) -> Result<Vec<String>, OpenError> {
-    let before = last_applied(database).await.unwrap_or(0);
+    let before = last_applied(database).await?;
     run(database).await?;
     let steps = of(database.dialect());
     let taken = steps.iter().filter(|step| step.version > before);
@@ -32,14 +40,21 @@ pub(super) async fn run_and_tell(database: &Database) -> Result<Vec<String>, Ope
 
 /// Whether the form is one this release knows: that of its last step or of a later release.
 pub(super) async fn check(database: &Database) -> Result<(), OpenError> {
-    let newest = of(database.dialect()).iter().map(|step| step.version).max().unwrap_or(0);
-    match last_applied(database).await {
-        Some(applied) if applied >= newest => Ok(()),
-        Some(_) | None => Err(OpenError::Missing),
-    }
+    let is_known = last_applied(database).await? >= newest(&of(database.dialect()));
+    if is_known { Ok(()) } else { Err(OpenError::Missing) }
 }
 
-async fn last_applied(database: &Database) -> Option<i64> {
-    let row = sqlx::query("select max(version) from _sqlx_migrations").fetch_one(database.pool()).await.ok()?;
-    row.try_get(0).ok()
+fn newest(steps: &Migrator) -> i64 {
+    steps.iter().map(|step| step.version).max().unwrap_or(0)
+}
+
+/// Zero where no step was ever taken.
+async fn last_applied(database: &Database) -> Result<i64, OpenError> {
+    let asking = sqlx::query("select max(version) from _sqlx_migrations").fetch_one(database.pool());
+    match timeout(CONNECT_TIME_MAX, asking).await.unwrap_or_else(|_| Err(silent())) {
+        Ok(row) => Ok(row.try_get(0).unwrap_or(0)),
+        // There is no such table.
+        Err(sqlx::Error::Database(_)) => Ok(0),
+        Err(error) => Err(OpenError::Unreachable(error)),
+    }
 }

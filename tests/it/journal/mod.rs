@@ -4,6 +4,7 @@ mod away;
 mod claims;
 mod payload;
 mod records;
+mod silent;
 mod starts;
 mod told;
 mod under_redis;

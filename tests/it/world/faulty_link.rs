@@ -1,4 +1,5 @@
-//! The link between one node and its Redis, with trouble at hand: cut, stalled, silent, cut in the middle of an answer, slow.
+//! The link between one node and its Redis or its database, with trouble at hand: cut, stalled, silent (half-open), cut in the
+//! middle of an answer, slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,10 +25,22 @@ pub enum Trouble {
     Silent,
     /// A connection ends after so many bytes of answers.
     CutAfter(usize),
+    /// A connection goes silent after so many bytes of answers: what was asked last is never answered.
+    SilentAfter(usize),
     /// Everything comes late.
     Slow(Duration),
     /// The answers to the tail come late, and nothing else does.
     SlowTail(Duration),
+}
+
+impl Trouble {
+    /// Whether nothing at all comes through.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Cut | Self::Stalled | Self::Silent => true,
+            Self::CutAfter(_) | Self::SilentAfter(_) | Self::Slow(_) | Self::SlowTail(_) => false,
+        }
+    }
 }
 
 /// A link. Its connections end with it.
@@ -38,7 +51,7 @@ pub struct FaultyLink {
 }
 
 impl FaultyLink {
-    /// To the Redis on `port`; nothing is wrong with it.
+    /// To the server on `port`; nothing is wrong with it.
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own_port = listener.local_addr().expect("bound").port();
@@ -47,7 +60,7 @@ impl FaultyLink {
             while let Ok((client, _)) = listener.accept().await {
                 let seen = seen.clone();
                 tokio::spawn(async move {
-                    // A Redis that is dead refuses: the client sees its connection end.
+                    // A server that is dead refuses: the client sees its connection end.
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await {
                         Connection::of(seen).carry(client, server).await;
                     }
@@ -67,7 +80,7 @@ impl FaultyLink {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// From now on this is wrong with it.
+    /// From now on this is wrong with it. What arrives after this returns meets it.
     pub fn trouble(&self, trouble: Trouble) {
         self.trouble.send_replace(Some(trouble));
     }
@@ -126,7 +139,7 @@ impl Connection {
             match trouble {
                 Some(Trouble::Cut) => return,
                 Some(Trouble::Silent) => self.is_silent.store(true, Ordering::Relaxed),
-                Some(Trouble::CutAfter(_)) => self.answered.store(0, Ordering::Relaxed),
+                Some(Trouble::CutAfter(_) | Trouble::SilentAfter(_)) => self.answered.store(0, Ordering::Relaxed),
                 Some(Trouble::Stalled | Trouble::Slow(_) | Trouble::SlowTail(_)) | None => {}
             }
             if self.trouble.changed().await.is_err() {
@@ -164,7 +177,14 @@ impl Connection {
                     return Fate::CutAfter(limit.saturating_sub(before));
                 }
             }
-            Some(Trouble::Cut | Trouble::Silent | Trouble::CutAfter(_) | Trouble::SlowTail(_)) | None => {}
+            Some(Trouble::SilentAfter(limit)) if is_answer => {
+                let before = self.answered.fetch_add(bytes.len(), Ordering::Relaxed);
+                self.is_silent.fetch_or(before + bytes.len() > limit, Ordering::Relaxed);
+            }
+            // Whoever ends the connection may come later than this.
+            Some(Trouble::Cut) => return Fate::CutAfter(0),
+            Some(Trouble::Silent) => self.is_silent.store(true, Ordering::Relaxed),
+            Some(Trouble::CutAfter(_) | Trouble::SilentAfter(_) | Trouble::SlowTail(_)) | None => {}
         }
         if self.is_silent.load(Ordering::Relaxed) { Fate::Lost } else { Fate::Carried(bytes.len()) }
     }
