@@ -40,6 +40,7 @@ async fn run(seed: u64) {
         world.clerk.faults().set(Faults { latency_ms, ..Faults::default() });
         let nodes = world.nodes.iter().map(Node::url).collect();
         let street = Street::of(&world.clerk, world.http.clone(), nodes, bound);
+        street.history().limit_ages(ttl, world.bounds().grace);
         let began = Instant::now();
         let readers = street.gather(READERS_PER_NODE, &mut dice);
         street.change_while(|changes| changes < CHANGES, CHANGES_PER_SECOND, &mut dice).await;

@@ -10,7 +10,7 @@ use super::history::{Event, History};
 /// How many there are.
 pub const USERS: usize = 40;
 pub const ORGANIZATIONS: usize = 12;
-const ROLES: [&str; 3] = ["org:admin", "org:member", "org:billing_manager"];
+pub const ROLES: [&str; 3] = ["org:admin", "org:member", "org:billing_manager"];
 
 /// A world in which everybody is in a third of the organizations.
 pub fn crowd(dice: &mut Dice) -> ClerkWorld {
@@ -107,12 +107,17 @@ impl Change<'_> {
         (event, done.messages, made.id)
     }
 
-    /// The user is gone for good.
-    pub fn delete_user(&mut self, user: &str) -> Option<(Event, Vec<Message>)> {
-        self.world.user(user, AsOf::Now)?;
-        let done = self.world.delete_user(user).expect("a living user");
+    /// The user is gone for good, and another one comes; answers the id of that one too.
+    pub fn replace_user(&mut self, user: &str) -> (Event, Vec<Message>, String) {
+        let mut done = self.world.delete_user(user).expect("a living user");
         let event = self.history.happened(self.began);
         self.history.user_ended(event, user);
-        Some((event, done.messages))
+        let new = self.world.create_user(NewUser::default()).expect("a new user");
+        let born = self.history.happened(self.began);
+        self.history.born(born, &new.id);
+        // Nobody was told anything of them yet.
+        self.history.acknowledge(born);
+        done.messages.extend(new.messages);
+        (event, done.messages, new.id)
     }
 }

@@ -1,24 +1,34 @@
-//! Several processes of `rollcall serve` on one Clerk, one Redis and one PostgreSQL. Each has a link of its own to Redis, and
-//! each can be killed and started again, or stand still, by its number.
+//! Several processes of `rollcall serve` on one Clerk, one Redis and one PostgreSQL. Each has links of its own to Redis and to
+//! its journal, and each can be killed and started again, or stand still, by its number. Who ends by itself is started again,
+//! as by whoever runs services: a start that finds no journal ends at once.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use rollcall::dev::{Options, StandIn, World as ClerkWorld};
 use rollcall::journal::{self, Filter, Sharing, SqlJournal, State};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::sleep;
 
-use super::answer::Answer;
 use super::faulty_link::FaultyLink;
 use super::postgres::Postgres;
 use super::redis_server::{RedisServer, free_port};
 use super::rollcall::hex_digest;
 use super::service::{ADMIN_KEY, READ_KEY};
 use super::shell::Shell;
-use super::wait::{until, until_eq};
+use super::wait::until_within;
+
+/// Who was killed while it put a lost history back keeps the right to do so for 10 s; and a machine may be busy.
+const HEALS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How a start ends that finds something missing.
+const FAILED: i32 = 1;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const STARTS_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The processes and what they need. Killed when dropped.
 pub struct Fleet {
@@ -28,12 +38,15 @@ pub struct Fleet {
     pub redis: Mutex<RedisServer>,
     nodes: Vec<Node>,
     postgres: Postgres,
+    /// How often a process ended by itself.
+    ended: AtomicUsize,
 }
 
 /// One of them.
 struct Node {
     url: String,
     link: FaultyLink,
+    journal_link: FaultyLink,
     shell: Shell,
     process: Mutex<Process>,
 }
@@ -44,22 +57,42 @@ pub struct Process(Child);
 impl Fleet {
     /// So many nodes in this world, with these settings more; all are ready and nothing of the history is in doubt.
     pub async fn start(nodes: usize, world: ClerkWorld, settings: &[(&str, &str)]) -> Arc<Self> {
+        let redis = tokio::task::block_in_place(RedisServer::start_with_a_clock);
+        Self::start_on(redis, nodes, world, settings).await
+    }
+
+    /// The same on this Redis.
+    pub async fn start_on(redis: RedisServer, nodes: usize, world: ClerkWorld, settings: &[(&str, &str)]) -> Arc<Self> {
         let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
-        let (redis, postgres) = tokio::task::block_in_place(|| (RedisServer::start(), Postgres::start()));
+        let postgres = tokio::task::block_in_place(Postgres::start_without_a_disk);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let redis_port = redis.port();
-        let mut fleet = Self { clerk, http, redis: Mutex::new(redis), nodes: Vec::new(), postgres };
+        let mut fleet = Self { clerk, http, redis: Mutex::new(redis), nodes: Vec::new(), postgres, ended: AtomicUsize::new(0) };
         for number in 0..nodes {
             let node = fleet.prepare(redis_port, settings).await;
             fleet.nodes.push(node);
+            if number == 0 {
+                // It makes the tables, and begins the history; the others can start beside each other.
+                fleet.until_ready(0).await;
+                fleet.until_whole().await;
+            }
+        }
+        for number in 1..nodes {
             fleet.until_ready(number).await;
         }
-        fleet.until_whole().await;
-        Arc::new(fleet)
+        let fleet = Arc::new(fleet);
+        tokio::spawn(keep_up(Arc::downgrade(&fleet)));
+        fleet
+    }
+
+    /// How often a process ended by itself, and was started again.
+    pub fn ended_by_themselves(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
     }
 
     async fn prepare(&self, redis_port: u16, settings: &[(&str, &str)]) -> Node {
         let link = FaultyLink::to(redis_port).await;
+        let journal_link = FaultyLink::to(self.postgres.port()).await;
         let keys = format!("test:read:{},operator:admin:{}", hex_digest(READ_KEY), hex_digest(ADMIN_KEY));
         // A port of its own choice, so that it can come back to it.
         let address = format!("127.0.0.1:{}", free_port());
@@ -67,14 +100,14 @@ impl Fleet {
             .set("CLERK_SECRET_KEY", self.clerk.secret_key())
             .set("CLERK_API_URL", &self.clerk.url())
             .set("CLERK_WEBHOOK_SIGNING_SECRET", &self.clerk.sender().secret())
-            .set("DATABASE_URL", &self.postgres.url())
+            .set("DATABASE_URL", &self.postgres.url_at(journal_link.port()))
             .set("REDIS_URL", &link.url())
             .set("ROLLCALL_API_KEYS", &keys)
             .set("ROLLCALL_ORIGIN_RATE", "100000")
             .set("ROLLCALL_LISTEN", &address);
         let shell = settings.iter().fold(shell, |shell, (variable, value)| shell.set(variable, value));
         let process = Mutex::new(Process(spawn(&shell)));
-        Node { url: format!("http://{address}"), link, shell, process }
+        Node { url: format!("http://{address}"), link, journal_link, shell, process }
     }
 
     /// Where they are.
@@ -82,9 +115,14 @@ impl Fleet {
         self.nodes.iter().map(|node| node.url.clone()).collect()
     }
 
-    /// The link of a node.
+    /// The link of a node to Redis.
     pub fn link(&self, number: usize) -> &FaultyLink {
         &self.nodes[number].link
+    }
+
+    /// The link of a node to its journal.
+    pub fn journal_link(&self, number: usize) -> &FaultyLink {
+        &self.nodes[number].journal_link
     }
 
     /// The process of a node, for whoever does something to it; the next one waits.
@@ -99,34 +137,49 @@ impl Fleet {
     }
 
     async fn until_ready(&self, number: usize) {
-        until(&format!("node {number} is ready"), async || {
-            let request = self.http.get(format!("{}/readyz", self.nodes[number].url)).bearer_auth(ADMIN_KEY);
-            let answer = Answer::of(request.send().await.ok()?).await.ok()?;
-            (answer.json()["status"] == "ready").then_some(())
-        })
-        .await;
+        let deadline = Instant::now() + HEALS_WITHIN;
+        loop {
+            let told = self.told(number).await.unwrap_or_else(|error| format!("{error:#}"));
+            if told.contains("\"status\":\"ready\"") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "node {number} is not ready: {told}\n{}", self.logs());
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// What a node says of itself.
+    async fn told(&self, number: usize) -> anyhow::Result<String> {
+        let request = self.http.get(format!("{}/readyz", self.nodes[number].url)).bearer_auth(ADMIN_KEY);
+        Ok(request.send().await?.text().await?)
     }
 
     async fn until_whole(&self) {
         let redis = self.redis.lock().await;
-        let whole = || redis.query(&["HGET", "{user-orgs:~changes}:history", "whole"]);
-        until_eq("the history is whole", "1".to_owned(), whole).await;
+        until_within(HEALS_WITHIN, "the history is whole", async || {
+            (redis.query(&["HGET", "{user-orgs:~changes}:history", "whole"]) == "1").then_some(())
+        })
+        .await;
     }
 
-    /// Waits until every node is ready, nothing of the history is in doubt and no message is open.
-    pub async fn until_healed(&self) {
+    /// Waits until every node is ready, nothing of the history is in doubt and no message is open. Answers how long each took.
+    pub async fn until_healed(&self) -> [Duration; 3] {
+        let began = Instant::now();
         for number in 0..self.nodes.len() {
             self.until_ready(number).await;
         }
+        let ready = began.elapsed();
         self.until_whole().await;
+        let whole = began.elapsed();
         let settings = journal::Settings { url: self.postgres.url().into(), io: Handle::current() };
         let journal = SqlJournal::open(settings, Sharing::Operator).await.expect("a journal");
         let open = Filter { states: vec![State::Pending, State::Buried], ..Filter::default() };
-        until("no row to be open or buried", async || {
+        until_within(HEALS_WITHIN, "no row to be open or buried", async || {
             journal.list(&open, 1).await.expect("it can be read").is_empty().then_some(())
         })
         .await;
         journal.close().await;
+        [ready, whole, began.elapsed()]
     }
 
     /// The last lines of every node's log.
@@ -137,6 +190,22 @@ impl Fleet {
             format!("node {number}:\n{}\n", lines[lines.len().saturating_sub(60)..].join("\n"))
         };
         self.nodes.iter().enumerate().map(log).collect()
+    }
+}
+
+/// Starts again who ended by itself. Whoever does something to a node has it alone, and knows.
+async fn keep_up(fleet: Weak<Fleet>) {
+    while let Some(fleet) = fleet.upgrade() {
+        for (number, node) in fleet.nodes.iter().enumerate() {
+            let Ok(mut process) = node.process.try_lock() else { continue };
+            if let Some(status) = process.0.try_wait().expect("a child") {
+                assert_eq!(status.code(), Some(FAILED), "node {number} did not end in an orderly way: {}", fleet.logs());
+                fleet.ended.fetch_add(1, Ordering::Relaxed);
+                fleet.start_again(number, &mut process);
+            }
+        }
+        drop(fleet);
+        sleep(STARTS_AGAIN_AFTER).await;
     }
 }
 

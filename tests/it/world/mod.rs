@@ -12,6 +12,7 @@ pub mod history;
 pub mod mail;
 pub mod operator;
 pub mod postgres;
+pub mod readers;
 pub mod redis_node;
 pub mod redis_proxy;
 pub mod redis_server;

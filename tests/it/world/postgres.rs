@@ -20,12 +20,22 @@ const ADMIN: &str = "rollcall";
 pub struct Postgres {
     port: u16,
     folder: TempDir,
+    fsync: &'static str,
     child: Child,
 }
 
 impl Postgres {
     /// Starts an empty one.
     pub fn start() -> Self {
+        Self::start_with("fsync=on")
+    }
+
+    /// Starts an empty one that waits for no disk, which others may keep busy: where no machine fails, nothing is lost by it.
+    pub fn start_without_a_disk() -> Self {
+        Self::start_with("fsync=off")
+    }
+
+    fn start_with(fsync: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         if let Some((user, group)) = other_user() {
             chown(folder.path(), Some(user), Some(group)).expect("root gives folders away");
@@ -33,9 +43,9 @@ impl Postgres {
         copy(&template(), &folder.path().join("data"));
         for _ in 0..20 {
             let port = free_port();
-            let mut child = spawn(port, folder.path());
+            let mut child = spawn(port, folder.path(), fsync);
             if is_up(folder.path(), &mut child) {
-                return Self { port, folder, child };
+                return Self { port, folder, fsync, child };
             }
             stop(&mut child);
         }
@@ -67,7 +77,7 @@ impl Postgres {
         self.stop();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            self.child = spawn(self.port, self.folder.path());
+            self.child = spawn(self.port, self.folder.path(), self.fsync);
             if is_up(self.folder.path(), &mut self.child) {
                 return;
             }
@@ -140,11 +150,11 @@ fn free_port() -> u16 {
     (first..19_500).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
-fn spawn(port: u16, folder: &Path) -> Child {
+fn spawn(port: u16, folder: &Path, fsync: &str) -> Child {
     let log = File::create(folder.join("log")).expect("a log");
     let mut command = program("postgres");
     command.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-p", &port.to_string()]);
-    for setting in ["listen_addresses=127.0.0.1", "fsync=on", "shared_buffers=16MB", "timezone=UTC"] {
+    for setting in ["listen_addresses=127.0.0.1", fsync, "shared_buffers=16MB", "timezone=UTC"] {
         command.args(["-c", setting]);
     }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

@@ -8,8 +8,13 @@ use tokio::time::{Instant, sleep};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Looks until something is there; says what was waited for when it does not come within ten seconds.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + LIMIT;
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    until_within(LIMIT, what, look).await
+}
+
+/// The same, with a limit of its own.
+pub async fn until_within<T, F: Future<Output = Option<T>>>(limit: Duration, what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look().await {
             return found;

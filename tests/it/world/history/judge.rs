@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use super::{About, Event, History, Membership, Profile, Read, Row, Said};
+use super::{About, Event, History, Life, Membership, Profile, Read, Row, Said, When};
 
 /// A refused newcomer is let in this long after joining, even if no webhook says so.
 const NEW_SHOWS_AFTER: Duration = Duration::from_millis(1_100);
+/// A list that lacks what an origin that lags does not know yet is kept for 5 s.
+const GAPS_LAST: Duration = Duration::from_secs(6);
 /// Ages and lags are told in whole milliseconds, rounded down.
-const ROUNDING: Duration = Duration::from_millis(1);
+pub(super) const ROUNDING: Duration = Duration::from_millis(1);
 
 impl History {
     /// What is wrong with these answers; nothing, when nothing is.
     pub fn judge(&mut self, reads: &[Read]) -> Vec<String> {
         // What was lost may have been a refusal, which the node remembers.
         for read in reads.iter().filter(|read| matches!(read.said, Said::NotAMember | Said::Lost)) {
-            self.refusals.entry((read.user.clone(), read.about.clone())).or_default().push(read.began);
+            let first = self.refusals.entry((read.user.clone(), read.about.clone())).or_insert(read.began);
+            *first = read.began.min(*first);
         }
         let judge = |read: &Read| self.judge_said(read).and_then(|()| self.judge_stamp(read));
         reads.iter().filter_map(|read| judge(read).err().map(|what| self.explain(&what, read))).collect()
@@ -28,22 +31,31 @@ impl History {
         };
         let of_read = |read: &Read| match &read.said {
             Said::Rows(rows) => rows.iter().filter_map(|row| late(read, row)).max(),
-            Said::NotAMember | Said::UserUnknown | Said::Nothing | Said::Lost => None,
+            Said::NotAMember | Said::RoleMissing | Said::UserUnknown | Said::Nothing | Said::Lost => None,
         };
         reads.iter().filter_map(of_read).max().unwrap_or_default()
     }
 
+    /// How long it took until half of the changes were acknowledged, and until nineteen of twenty were.
+    pub fn acknowledged_within(&self) -> [Duration; 2] {
+        let took = |when: &When| Some(when.acknowledged?.saturating_duration_since(when.done));
+        let mut took: Vec<_> = self.events.iter().skip(1).filter_map(took).collect();
+        took.sort();
+        [50, 95].map(|percent| took.get(took.len() * percent / 100).copied().unwrap_or_default())
+    }
+
     fn judge_said(&self, read: &Read) -> Result<(), String> {
-        let died = self.users[&read.user];
+        let life = &self.users[&read.user];
         match &read.said {
             Said::Nothing | Said::Lost => Ok(()),
-            Said::UserUnknown => {
-                check(died.is_some_and(|event| self.may_show(event, read)), || "a living user is unknown".into())
-            }
-            Said::NotAMember | Said::Rows(_) if died.is_some_and(|event| self.must_show(event, read)) => {
-                Err("a deleted user is known".into())
+            Said::UserUnknown => check(self.may_be_unknown(life, read), || "a living user is unknown".into()),
+            Said::NotAMember | Said::RoleMissing | Said::Rows(_)
+                if life.died.is_some_and(|event| self.must_show(event, read)) =>
+            {
+                Err(format!("a deleted user is known: {}", self.tell_of(life.died)))
             }
             Said::NotAMember => self.judge_no(read),
+            Said::RoleMissing => check(self.may_lack_the_role(read), || "a role that is there is missing".into()),
             Said::Rows(rows) => {
                 rows.iter().try_for_each(|row| self.judge_row(read, row))?;
                 match read.about {
@@ -54,12 +66,26 @@ impl History {
         }
     }
 
-    /// No answer says of itself that it is past the bound, unless the node stood still between the decision and its words.
-    fn judge_stamp(&self, read: &Read) -> Result<(), String> {
-        let Some(stamp) = read.stamp else { return Ok(()) };
-        let took = read.ended - read.began;
-        let lag_max = self.lag_max(read) + took + ROUNDING;
-        check(stamp.age.min(stamp.lag) <= lag_max, || "past the bound, in its own words".into())
+    /// A user who may be gone by now; or one so new that an origin that lags need not know.
+    fn may_be_unknown(&self, life: &Life, read: &Read) -> bool {
+        let is_news = !self.origin_lag.is_zero() && !self.must_be_listed(life.born, read);
+        is_news || life.died.is_some_and(|event| self.may_show(event, read))
+    }
+
+    /// Whether the user may have been a member, and in another role than the one asked for, by what could be known.
+    fn may_lack_the_role(&self, read: &Read) -> bool {
+        let is_elsewhere = |membership: &Membership| {
+            let others = membership.roles.iter().enumerate().filter(|(_, (_, role, _))| Some(role) != read.role.as_ref());
+            let mut others = others.filter(|(_, (_, _, since))| self.may_show(*since, read));
+            others.any(|(at, _)| membership.roles.get(at + 1).is_none_or(|(_, _, event)| !self.must_show(*event, read)))
+        };
+        let may_last = |membership: &Membership| !membership.ended.is_some_and(|event| self.must_show(event, read));
+        let is_asked = |membership: &Membership| match &read.about {
+            About::List => false,
+            About::Id(id) => membership.organization == *id,
+            About::Slug(slug) => self.may_be_called(&membership.organization, slug, read),
+        };
+        self.of_user(&read.user).any(|(_, row)| is_asked(row) && may_last(row) && is_elsewhere(row))
     }
 
     fn judge_row(&self, read: &Read, row: &Row) -> Result<(), String> {
@@ -69,6 +95,7 @@ impl History {
             About::Slug(slug) => row.organization_slug.as_ref() == Some(slug),
         };
         check(is_asked, || "not what was asked for".into())?;
+        check(read.role.as_ref().is_none_or(|role| row.role == *role), || "not the role that was asked for".into())?;
         let membership = self.memberships.get(&row.membership_id).ok_or("a membership that never was")?;
         let is_whose = membership.user == read.user && membership.organization == row.organization_id;
         check(is_whose && self.may_show(membership.granted, read), || "somebody else's, or before it began".into())?;
@@ -94,7 +121,7 @@ impl History {
     fn judge_gaps(&self, read: &Read, rows: &[Row]) -> Result<(), String> {
         let is_missing = |(id, membership): &(&String, &Membership)| {
             let is_listed = rows.iter().any(|row| row.membership_id == **id);
-            !is_listed && self.lasts(membership, read) && self.must_show(membership.granted, read)
+            !is_listed && self.lasts(membership, read) && self.must_be_listed(membership.granted, read)
         };
         let missing = self.of_user(&read.user).find(is_missing);
         check(missing.is_none(), || format!("a gap: {missing:?}, {}", self.tell_of(missing.map(|(_, row)| row.granted))))
@@ -122,8 +149,17 @@ impl History {
         })
     }
 
-    fn of_user<'a>(&'a self, user: &'a str) -> impl Iterator<Item = (&'a String, &'a Membership)> {
-        self.memberships.iter().filter(move |(_, membership)| membership.user == user)
+    /// Whether the organization may have had this slug, by what could be known.
+    fn may_be_called(&self, organization: &str, slug: &str, read: &Read) -> bool {
+        let profiles = &self.organizations[organization];
+        profiles.iter().enumerate().any(|(at, profile)| {
+            let may_last = profiles.get(at + 1).is_none_or(|next| !self.must_show(next.since, read));
+            profile.slug.as_deref() == Some(slug) && may_last && self.may_show(profile.since, read)
+        })
+    }
+
+    fn of_user(&self, user: &str) -> impl Iterator<Item = (&String, &Membership)> {
+        self.users[user].memberships.iter().map(|id| (id, &self.memberships[id]))
     }
 
     fn lasts(&self, membership: &Membership, read: &Read) -> bool {
@@ -135,26 +171,39 @@ impl History {
     }
 
     /// Whether every decision of this read had to know of the event: it was acknowledged longer ago than the caller bears, or
-    /// than the answer admits; or the origin was asked after it.
+    /// than the answer admits; or the origin was asked after it. Who reads the stream knows it even of an origin that lags.
     fn must_show(&self, event: Event, read: &Read) -> bool {
         let when = &self.events[event.0];
         let was_known = |lag: Duration| when.acknowledged.is_some_and(|at| at + lag < read.began);
-        let was_read = |age: Duration| when.done + age < read.began;
+        let was_read = |age: Duration| when.done + age + self.origin_lag < read.began;
+        let lag_max = self.lag_max(read);
+        let is_hearing = read.stamp.is_some_and(|stamp| stamp.lag <= lag_max + (read.ended - read.began));
+        let behind = if is_hearing { Duration::ZERO } else { self.origin_lag };
         let by_its_words = read.stamp.is_some_and(|stamp| was_known(stamp.lag + ROUNDING) || was_read(stamp.age + ROUNDING));
-        was_known(self.lag_max(read)) || (read.is_demanded && was_read(Duration::ZERO)) || by_its_words
+        was_known(lag_max + behind) || (read.is_demanded && was_read(Duration::ZERO)) || by_its_words
+    }
+
+    /// The same of what only a reading can tell: an origin that lags does not, and what it said is kept for a while.
+    fn must_be_listed(&self, event: Event, read: &Read) -> bool {
+        self.must_show(event, read) && !self.is_news(&self.events[event.0], read)
+    }
+
+    fn is_news(&self, when: &When, read: &Read) -> bool {
+        !self.origin_lag.is_zero() && when.done + self.origin_lag + GAPS_LAST > read.began
     }
 
     /// How far behind the answer may be.
-    fn lag_max(&self, read: &Read) -> Duration {
+    pub(super) fn lag_max(&self, read: &Read) -> Duration {
         read.lag_max.map_or(self.bound, |lag_max| lag_max.min(self.bound))
     }
 
     /// Whether a "no" had to know of it: also soon after it happened, unless the same was refused before.
     fn must_admit(&self, event: Event, read: &Read) -> bool {
-        let done = self.events[event.0].done;
-        let refusals = self.refusals.get(&(read.user.clone(), read.about.clone()));
-        let was_refused = refusals.is_some_and(|refusals| refusals.iter().any(|at| *at < done));
-        self.must_show(event, read) || (!was_refused && done + NEW_SHOWS_AFTER < read.began)
+        let when = &self.events[event.0];
+        let refused = self.refusals.get(&(read.user.clone(), read.about.clone()));
+        let was_refused = refused.is_some_and(|at| *at < when.done);
+        let must_know = self.must_show(event, read) || (!was_refused && when.done + NEW_SHOWS_AFTER < read.began);
+        must_know && !self.is_news(when, read)
     }
 
     fn explain(&self, what: &str, read: &Read) -> String {
@@ -163,6 +212,6 @@ impl History {
     }
 }
 
-fn check(is_right: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn check(is_right: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(what()) }
 }

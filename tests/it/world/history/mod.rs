@@ -1,9 +1,11 @@
 //! What happened at the origin, when it was acknowledged, and whether an answer agrees with it. By the test's own clock,
 //! which knows nothing of the nodes': a decision falls somewhere between the sending of a request and the arrival of its
 //! answer, so only what was wrong through all of that time is held against it. An answer is also held to what it says of
-//! itself, its age and its lag: whoever claims to be fresher than the bound is judged by the claim.
+//! itself, its age and its lag: whoever claims to be fresher than the bound is judged by the claim; and whose link was cut
+//! cannot have read the stream meanwhile, whatever it claims.
 
 mod judge;
+mod stamps;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +24,30 @@ pub struct History {
     memberships: HashMap<String, Membership>,
     /// Names and slugs of an organization, in order.
     organizations: HashMap<String, Vec<Profile>>,
-    users: HashMap<String, Option<Event>>,
-    refusals: HashMap<(String, About), Vec<Instant>>,
+    users: HashMap<String, Life>,
+    /// When the same was first refused.
+    refusals: HashMap<(String, About), Instant>,
+    /// How old a reading may be, and how much older in grace.
+    ages_max: Option<(Duration, Duration)>,
+    /// Readings of the origin may be this far behind.
+    origin_lag: Duration,
+    /// When nodes had no link to Redis.
+    cuts: Vec<Cut>,
+}
+
+/// When a user came and went, and every membership there was.
+#[derive(Debug)]
+struct Life {
+    born: Event,
+    died: Option<Event>,
+    memberships: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Cut {
+    node: usize,
+    from: Instant,
+    to: Instant,
 }
 
 /// A change at the origin.
@@ -70,6 +94,8 @@ pub struct Read {
     pub node: usize,
     pub user: String,
     pub about: About,
+    /// In this role.
+    pub role: Option<String>,
     /// The caller demanded a reading of the origin begun after the request.
     pub is_demanded: bool,
     /// The caller bears less than the bound.
@@ -87,6 +113,11 @@ pub struct Read {
 pub struct Stamp {
     pub age: Duration,
     pub lag: Duration,
+    /// Of the whole answer, of which this may be one item of many: `Rollcall-Age` and, in whole seconds, `Age`.
+    pub oldest: Duration,
+    pub oldest_seconds: u64,
+    /// It is given because the origin could not be asked.
+    pub is_grace: bool,
 }
 
 /// What was answered.
@@ -94,6 +125,7 @@ pub struct Stamp {
 pub enum Said {
     Rows(Vec<Row>),
     NotAMember,
+    RoleMissing,
     UserUnknown,
     /// "Could not find out".
     Nothing,
@@ -143,17 +175,40 @@ impl History {
             organizations: HashMap::new(),
             users: HashMap::new(),
             refusals: HashMap::new(),
+            ages_max: None,
+            origin_lag: Duration::ZERO,
+            cuts: Vec::new(),
         };
         for id in organizations {
             history.called(Event(0), world, id);
         }
         for user in users {
-            history.users.insert(user.clone(), None);
+            history.born(Event(0), user);
             for row in truth(world, user).expect("a user") {
                 history.granted(Event(0), user, &row.organization_id, &row.membership_id, &row.role, row.updated_at);
             }
         }
         history
+    }
+
+    /// No reading is older than this, and in grace not older than both together.
+    pub fn limit_ages(&mut self, ttl: Duration, grace: Duration) {
+        self.ages_max = Some((ttl, grace));
+    }
+
+    /// The origin may answer with what was true this long ago.
+    pub fn let_origin_lag(&mut self, lag: Duration) {
+        self.origin_lag = lag;
+    }
+
+    /// Nothing came through from Redis to this node in this time.
+    pub fn cut(&mut self, node: usize, from: Instant, to: Instant) {
+        self.cuts.push(Cut { node, from, to });
+    }
+
+    /// Everybody who ever was.
+    pub fn users(&self) -> Vec<String> {
+        self.users.keys().cloned().collect()
     }
 
     /// A change that began then and is made now.
@@ -170,7 +225,7 @@ impl History {
     /// How many events were acknowledged, and the memberships of living users that ended with one of them.
     pub fn acknowledged(&self) -> (usize, Vec<String>) {
         let is_known = |event: Event| self.events[event.0].acknowledged.is_some();
-        let has_ended = |row: &Membership| row.ended.is_some_and(is_known) && self.users[&row.user].is_none();
+        let has_ended = |row: &Membership| row.ended.is_some_and(is_known) && self.users[&row.user].died.is_none();
         let ended = self.memberships.iter().filter(|(_, membership)| has_ended(membership));
         let count = self.events.iter().filter(|event| event.acknowledged.is_some()).count();
         (count, ended.map(|(id, _)| id.clone()).collect())
@@ -185,6 +240,7 @@ impl History {
     pub fn granted(&mut self, event: Event, user: &str, organization: &str, id: &str, role: &str, updated_at: i64) {
         let (user, organization) = (user.to_owned(), organization.to_owned());
         let roles = vec![(updated_at, role.to_owned(), event)];
+        self.users.get_mut(&user).expect("a user").memberships.push(id.to_owned());
         self.memberships.insert(id.to_owned(), Membership { user, organization, granted: event, roles, ended: None });
     }
 
@@ -211,9 +267,14 @@ impl History {
         self.end_all(event, |membership| membership.organization == id);
     }
 
+    /// A user came to be.
+    pub fn born(&mut self, event: Event, user: &str) {
+        self.users.insert(user.to_owned(), Life { born: event, died: None, memberships: Vec::new() });
+    }
+
     /// A user was deleted, with all memberships.
     pub fn user_ended(&mut self, event: Event, user: &str) {
-        self.users.insert(user.to_owned(), Some(event));
+        self.users.get_mut(user).expect("a user").died = Some(event);
         self.end_all(event, |membership| membership.user == user);
     }
 

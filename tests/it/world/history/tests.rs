@@ -35,10 +35,24 @@ fn check_stamped(
     (said, stamp): (Said, Option<Stamp>),
     expected: &str,
 ) {
-    let read = Read { node: 0, user: "user_1".to_owned(), about, is_demanded, lag_max: None, began, ended: began, said, stamp };
+    check_read(history, Read { is_demanded, stamp, ..read_of(about, said, began) }, expected);
+}
+
+fn read_of(about: About, said: Said, began: Instant) -> Read {
+    let (user, ended) = ("user_1".to_owned(), began);
+    Read { node: 0, user, about, role: None, is_demanded: false, lag_max: None, began, ended, said, stamp: None }
+}
+
+#[track_caller]
+fn check_read(history: &mut History, read: Read, expected: &str) {
     let wrong = history.judge(&[read]);
     assert!(wrong.iter().all(|wrong| !expected.is_empty() && wrong.contains(expected)), "{wrong:?}");
     assert_eq!(wrong.is_empty(), expected.is_empty(), "{expected}");
+}
+
+fn stamp(age_ms: u64, lag_ms: u64) -> Stamp {
+    let (age, lag) = (Duration::from_millis(age_ms), Duration::from_millis(lag_ms));
+    Stamp { age, lag, oldest: age, oldest_seconds: age.as_secs(), is_grace: false }
 }
 
 #[test]
@@ -70,7 +84,7 @@ fn a_no_is_wrong_while_the_membership_lasts() {
 fn an_answer_is_held_to_its_own_age_and_lag() {
     let (mut history, row, at) = ended();
     let mut check = |age_ms, lag_ms, expected: &str| {
-        let stamp = Stamp { age: Duration::from_millis(age_ms), lag: Duration::from_millis(lag_ms) };
+        let stamp = stamp(age_ms, lag_ms);
         let yes = (Said::Rows(vec![row.clone()]), Some(stamp));
         check_stamped(&mut history, About::List, false, at + BOUND / 2, yes, expected);
     };
@@ -79,4 +93,62 @@ fn an_answer_is_held_to_its_own_age_and_lag() {
     check(400, 60_000, "a late yes");
     check(0, 60_000, "a late yes");
     check(60_000, 1_100, "in its own words");
+}
+
+#[test]
+fn an_answer_is_held_to_what_its_node_can_have_heard() {
+    let (mut history, row, at) = ended();
+    history.memberships.get_mut(&row.membership_id).expect("it is there").ended = None;
+    history.limit_ages(Duration::from_secs(300), Duration::from_secs(600));
+    history.cut(0, at, at + BOUND * 8);
+    let mut check = |began, stamp, expected: &str| {
+        check_stamped(&mut history, About::List, false, began, (Said::Rows(vec![row.clone()]), Some(stamp)), expected);
+    };
+    check(at + BOUND / 2, stamp(60_000, 500), "");
+    check(at + BOUND / 2, stamp(60_000, 400), "while it was cut off");
+    check(at + BOUND * 9, stamp(60_000, 400), "");
+    check(at + BOUND / 2, stamp(301_000, 500), "older than the TTL");
+    check(at + BOUND / 2, Stamp { is_grace: true, ..stamp(301_000, 500) }, "");
+    check(at + BOUND / 2, Stamp { oldest_seconds: 59, ..stamp(60_000, 500) }, "contradict");
+    check(at + BOUND / 2, Stamp { oldest: Duration::from_secs(59), oldest_seconds: 59, ..stamp(60_000, 500) }, "contradict");
+}
+
+#[test]
+fn a_role_is_missing_only_where_another_was() {
+    let (mut history, row, at) = ended();
+    history.memberships.get_mut(&row.membership_id).expect("it is there").ended = None;
+    let asked = |role: &str, said: Said, began: Instant| Read {
+        role: Some(role.to_owned()),
+        ..read_of(About::Id("org_1".to_owned()), said, began)
+    };
+    let yes = || Said::Rows(vec![row.clone()]);
+    check_read(&mut history, asked("org:member", yes(), at), "");
+    check_read(&mut history, asked("org:admin", yes(), at), "not the role");
+    check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
+    check_read(&mut history, asked("org:member", Said::RoleMissing, at), "a role that is there");
+    let event = history.happened(at);
+    history.role_changed(event, &row.membership_id, "org:admin", row.updated_at + 1);
+    check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
+    history.acknowledge(event);
+    let later = Instant::now() + BOUND * 2;
+    check_read(&mut history, asked("org:admin", Said::RoleMissing, later), "a role that is there");
+    check_read(&mut history, asked("org:member", Said::RoleMissing, later), "");
+    check_read(&mut history, asked("org:member", yes(), later), "a late role");
+}
+
+/// Who hears the stream knows what ended, whatever the origin says; nobody knows of what began.
+#[test]
+fn an_origin_that_lags_excuses_who_does_not_hear_the_stream_and_what_is_new() {
+    let (mut history, row, at) = ended();
+    history.let_origin_lag(BOUND);
+    let yes = |stamp| (Said::Rows(vec![row.clone()]), Some(stamp));
+    let list = || About::List;
+    check_stamped(&mut history, list(), false, at + BOUND * 9 / 10, yes(stamp(0, 0)), "a late yes");
+    check_stamped(&mut history, list(), false, at + BOUND * 9 / 10, yes(stamp(0, 2_000)), "");
+    check_stamped(&mut history, list(), false, at + BOUND * 5 / 2, yes(stamp(0, 5_000)), "a late yes");
+    let event = history.happened(at);
+    history.acknowledge(event);
+    history.granted(event, "user_1", "org_1", "orgmem_new", "org:member", 1);
+    check_stamped(&mut history, list(), false, at + BOUND * 5, (Said::Rows(vec![]), Some(stamp(0, 0))), "");
+    check_stamped(&mut history, list(), false, at + BOUND * 9, (Said::Rows(vec![]), Some(stamp(0, 0))), "a gap");
 }
