@@ -27,7 +27,9 @@
 //! `ROLLCALL_TEST_SEEDS=41,42 ROLLCALL_TEST_SECONDS=60 ROLLCALL_TEST_FAULTS=NodeDies,Cut cargo test --test it faults::seeds -- --nocapture`
 //! runs these seeds side by side, so long, with faults whose names hold one of these words.
 
+mod links;
 mod plan;
+mod promptness;
 mod run;
 mod seeds;
 mod single;
