@@ -20,6 +20,8 @@ const CHANGES_PER_SECOND: u32 = 25;
 /// Changes before the primary dies, and after another one serves.
 const BEFORE: usize = 40;
 const AFTER: usize = 20;
+/// Where replicas are awaited they get nothing more so long before the primary dies.
+const CUT_BEFORE: Duration = Duration::from_millis(300);
 /// What is revoked while nothing reaches the replicas.
 const LOST: [&str; 5] = ["harbour-works", "northfold-bakery", "copperline-rail", "lantern-and-loom", "orchard-nine"];
 /// Without replicas awaited every node is right so soon after another primary was promoted.
@@ -91,6 +93,12 @@ async fn fail_over_under_load(replicas: u32, end: End) -> Outcome {
 
 /// The first primary goes. Answers which one was promoted and when, and how long it took until every node served from it.
 async fn strike(redis: &mut Sentinels, street: &Street, world: &World, replicas: u32, end: End) -> (usize, Instant, Duration) {
+    if replicas > 0 {
+        // From here on there is something to lose, if anything is acknowledged.
+        redis.cut_replication().await;
+        let cut = Instant::now();
+        until("some messages to come", async || (cut.elapsed() > CUT_BEFORE).then_some(())).await;
+    }
     let acknowledged = street.history().acknowledged().1;
     let mut breaks = Vec::new();
     for node in 0..NODES {
@@ -102,6 +110,7 @@ async fn strike(redis: &mut Sentinels, street: &Street, world: &World, replicas:
         End::IsDeposed => drop(redis.fail_over().await),
     }
     if replicas > 0 {
+        redis.heal_replication();
         for replica in &redis.servers[1..] {
             let entries = replica.query(&STREAM);
             let lost: Vec<_> = acknowledged.iter().filter(|id| !entries.contains(id.as_str())).collect();
