@@ -53,7 +53,7 @@ use tail::Tail;
 /// The stream is asked once in this part of the staleness bound.
 const QUESTIONS_PER_BOUND: u32 = 40;
 /// How often the sentinels are asked whether the primary is still the same.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// How long stopping waits for the tasks.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -253,7 +253,7 @@ impl Redis {
     }
 }
 
-/// Once a second: whether the sentinels name another primary than before. All connections are made anew then.
+/// Twice a second: whether the sentinels name another primary than before. All connections are made anew then.
 async fn follow(sentinels: Sentinels, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
     let mut known = None;
     let mut ticks = interval(FOLLOW_EVERY);

@@ -1,4 +1,4 @@
-//! Which server is the primary, by Sentinel's word. The maker of connections asks before each one, and a task once a second
+//! Which server is the primary, by Sentinel's word. The maker of connections asks before each one, and a task twice a second
 //! while all goes well: a deposed primary goes on answering, and would else be believed for as long as it does.
 //!
 //! All sentinels are asked at once and the address that most of them name is taken, so one that hangs, or was cut off and
