@@ -22,7 +22,7 @@ use super::wait::until;
 /// Changes that readers ask about more than about others: enough to reach back to where the bound passes.
 const LATEST: usize = 160;
 /// Whoever does not answer a delivery for so long is given up: many that hang would keep the others from being sent.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(4);
 /// A message that was not taken is sent again after this long.
 const SEND_AGAIN: Duration = Duration::from_millis(20);
 /// One that was lost is sent again after a second, and at most so much more.
