@@ -99,7 +99,10 @@ impl Cache {
         // The counter is loaded after the standing: an entry that carries the counter of now passed the tier in this standing.
         let Some(value) = shared.get(user).await? else { return Ok(None) };
         let generation = cache.facts.generation();
-        if !cache.facts.may_trust(value.as_of) || cache.facts.has_changed_since(user, value.as_of) {
+        let is_old = !cache.facts.may_trust(value.as_of) || cache.facts.has_changed_since(user, value.as_of);
+        // A list of who is gone was landed since by a node that had not heard, from an origin that lags. The look at the dead
+        // that comes before this one needs a fresh fence: a value must not find its way around it, and into the local tier.
+        if is_old || cache.facts.dead_since(user, value.as_of).is_some() {
             cache.counts.untrusted.inc();
             return Ok(None);
         }
