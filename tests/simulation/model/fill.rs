@@ -3,7 +3,7 @@
 
 use rollcall::protocol::lease::Landed;
 
-use super::node::{Given, is_good};
+use super::node::Given;
 use super::state::{Local, Reading, Stage, State, Task, Value};
 use super::world::World;
 
@@ -81,6 +81,8 @@ impl World {
             reading.fence = node.fence;
             let is_doubted = node.standing != reading.standing || !is_trusted;
             if reading.is_overtaken || judged.is_void || (is_doubted && self.rules.doubted_flight_lands_nowhere) {
+                // Nothing will be landed under the lease.
+                reading.lease.into_iter().for_each(|lease| state.redis.release(lease));
                 return;
             }
         } else {
@@ -151,7 +153,7 @@ impl World {
         let given = Given { rows: reading.rows, as_of: reading.as_of, fence: reading.fence, refusals: 0 };
         let last = if reading.is_flight { state.now } else { reading.begun };
         for arrived in reading.begun..=last {
-            let is_good = is_good(&self.rules, reading.as_of, reading.fence, arrived, state.now);
+            let is_good = self.is_good(reading.as_of, reading.fence, arrived, state.now);
             if is_good && self.may_say(&given, arrived) {
                 state.mistake = state.mistake.or(self.mistake(state, state.nodes[n].refused, &given, arrived));
             }

@@ -9,6 +9,7 @@ mod checks;
 mod fill;
 mod ingest;
 mod life;
+mod losses;
 mod node;
 mod reader;
 mod redis;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rollcall::domain::OrganizationRef;
+use rollcall::domain::{Moment, OrganizationRef};
 use rollcall::protocol::denial::{Denials, Denied};
 use rollcall::protocol::freshness::{Bounds, Candidate, Verdict, Wants};
 
@@ -15,13 +15,6 @@ use super::world::World;
 
 /// How far behind an answer may be, in ticks.
 pub const BOUND: u8 = 1;
-
-const BOUNDS: Bounds = Bounds {
-    staleness: Duration::from_secs(BOUND as u64),
-    ttl: Duration::from_secs(300),
-    grace: Duration::from_secs(600),
-    local_age_max: Duration::from_secs(60),
-};
 
 /// A step of applying a change to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +36,49 @@ pub struct Given {
     pub refusals: u8,
 }
 
-/// Whether a reading may answer a request that arrived at `arrived`.
-pub fn is_good(rules: &Rules, as_of: u8, fence: Option<u8>, arrived: u8, now: u8) -> bool {
-    let fence = fence.map_or(rollcall::domain::Moment::ZERO, moment);
-    let candidate = Candidate { as_of: moment(as_of), fence };
-    let judged = BOUNDS.judge(candidate, &Wants::default(), moment(arrived), moment(now));
-    judged == Verdict::Good || (!rules.fence_is_judged && judged == Verdict::TooFarBehind)
+impl World {
+    fn bounds(&self) -> Bounds {
+        let (ttl, grace) = self.scene.ages_max;
+        Bounds {
+            staleness: Duration::from_secs(BOUND.into()),
+            ttl: Duration::from_secs(ttl.into()),
+            grace: Duration::from_secs(grace.into()),
+            local_age_max: Duration::from_secs(60),
+        }
+    }
+
+    /// Whether a reading may answer a request that arrived at `arrived`.
+    pub fn is_good(&self, as_of: u8, fence: Option<u8>, arrived: u8, now: u8) -> bool {
+        let judged = self.bounds().judge(candidate(as_of, fence), &Wants::default(), moment(arrived), moment(now));
+        match judged {
+            Verdict::Good => true,
+            Verdict::TooOld => !self.rules.age_is_judged,
+            Verdict::TooFarBehind => !self.rules.fence_is_judged,
+        }
+    }
+
+    /// Whether it may be given although it is not good, because the origin cannot be asked.
+    fn may_outlive(&self, given: &Given, now: u8) -> bool {
+        let fence = if self.rules.grace_needs_the_fence { given.fence } else { Some(now) };
+        let is_no = given.rows == 0 && self.rules.grace_is_never_a_no;
+        let bounds = self.bounds();
+        let grace = if self.rules.grace_has_an_end { bounds.grace } else { Duration::from_secs(3600) };
+        Bounds { grace, ..bounds }.may_outlive(candidate(given.as_of, fence), &Wants::default(), is_no, moment(now))
+    }
+
+    /// How old the reading behind a "no" may be after so many refusals.
+    pub fn window(&self, refusals: u8) -> Duration {
+        let denied = Denied::Organization(OrganizationRef::parse("acme").expect("a slug"));
+        let mut denials = Denials::default();
+        for n in 0..refusals {
+            denials.record(denied.clone(), moment(n));
+        }
+        denials.window(&denied, self.bounds().ttl)
+    }
 }
 
-/// How old the reading behind a "no" may be after so many refusals.
-pub fn window(refusals: u8) -> Duration {
-    let denied = Denied::Organization(OrganizationRef::parse("acme").expect("a slug"));
-    let mut denials = Denials::default();
-    for n in 0..refusals {
-        denials.record(denied.clone(), moment(n));
-    }
-    denials.window(&denied, BOUNDS.ttl)
+fn candidate(as_of: u8, fence: Option<u8>) -> Candidate {
+    Candidate { as_of: moment(as_of), fence: fence.map_or(Moment::ZERO, moment) }
 }
 
 impl Node {
@@ -122,9 +142,15 @@ impl Node {
         self.doubted = since;
     }
 
-    /// `Facts::may_trust`: a doubt begins in the middle of its tick.
+    /// `Facts::miss_before`.
+    pub fn miss_before(&mut self, at: u8) {
+        self.floor = self.floor.max(Some(at));
+        self.generation += 1;
+    }
+
+    /// `Facts::may_trust`: a doubt begins in the middle of its tick, and so does what is missing end.
     pub fn may_trust(&self, as_of: u8) -> bool {
-        self.doubted.is_none_or(|since| as_of > since)
+        self.doubted.max(self.floor).is_none_or(|since| as_of > since)
     }
 
     /// `Facts::has_changed_since`: only of changes that name the user.
@@ -137,7 +163,7 @@ impl Node {
     pub fn hit(&self, world: &World, entry: Option<Local>, fence: Option<u8>, generation: u8, now: u8) -> Option<Given> {
         let entry = entry.filter(|entry| entry.generation == generation)?;
         let given = Given { rows: entry.rows, as_of: entry.as_of, fence, refusals: entry.refusals };
-        let is_good = is_good(&world.rules, entry.as_of, fence, now, now);
+        let is_good = world.is_good(entry.as_of, fence, now, now);
         (is_good && world.may_say(&given, now)).then_some(given)
     }
 
@@ -157,6 +183,14 @@ impl Node {
         entry.rows = judged.rows;
         entry.is_brief |= judged.lacks_expected && world.rules.kept_briefly_without_expected;
         Some((entry, entry.standing == self.standing))
+    }
+
+    /// `Cache::outlive`: what is said at `now` when the origin cannot be asked.
+    pub fn outlive(&self, world: &World, now: u8) -> Option<Given> {
+        let (entry, has_standing) = self.known(world)?;
+        let fence = self.fence.filter(|_| has_standing);
+        let given = Given { rows: entry.rows, as_of: entry.as_of, fence, refusals: entry.refusals };
+        world.may_outlive(&given, now).then_some(given)
     }
 
     /// `Local::land`: unless the stripe moved, or what is there began later and knows as much.

@@ -1,9 +1,10 @@
 //! A node's reader of the stream, as `redis::tail` does it: the reply is judged by `protocol::continuity`, the entries are
 //! applied step by step, and only then the fence moves.
 
-use rollcall::protocol::continuity::{self, Break, EntryId, Tailed};
+use rollcall::protocol::continuity::{self, Break, Tailed};
 
 use super::node::Application;
+use super::redis::{BEFORE_THE_WINDOW, entry_id};
 use super::state::{Node, Position, Reply, State};
 use super::world::World;
 
@@ -14,7 +15,11 @@ impl World {
         if state.nodes[n].reader.step == 0 {
             match self.judge_reply(&state.nodes[n], &reply) {
                 Tailed::Broken(cause) => return self.break_off(state, n, cause),
-                Tailed::More(_) | Tailed::ToTheEnd(_) => self.tell_doubt(&mut state.nodes[n], &reply, false),
+                Tailed::More(_) | Tailed::ToTheEnd(_) => {
+                    let missing = reply.missing.filter(|_| self.rules.trimmed_window_sets_the_floor);
+                    missing.into_iter().for_each(|at| state.nodes[n].miss_before(at));
+                    self.tell_doubt(&mut state.nodes[n], &reply, false);
+                }
             }
             if !self.rules.entries_before_fence {
                 self.move_fence(state, n, &reply);
@@ -51,26 +56,27 @@ impl World {
     }
 
     fn applications(&self, n: usize, reply: &Reply) -> Vec<(u8, u8, Application)> {
-        let changes = reply.entries.iter().filter_map(|entry| Some((entry.change?, entry.at)));
+        let is_read = self.rules.window_is_loaded || reply.is_continued;
+        let entries = reply.entries.iter().filter(|_| is_read);
+        let changes = entries.filter_map(|entry| Some((entry.change?, entry.at)));
         let steps = |(change, at)| Node::applications(self, n, change).into_iter().map(move |step| (change, at, step));
         changes.flat_map(steps).collect()
     }
 
     fn judge_reply(&self, node: &Node, reply: &Reply) -> Tailed {
-        let id = |id: u8| EntryId { ms: id.into(), seq: 0 };
         let replid = |replid: u8| match self.rules.history_is_compared {
             true => replid.to_string(),
             false => String::new(),
         };
         let position = continuity::Position {
-            last: id(node.reader.position.map_or(0, |position| position.last)),
+            last: entry_id(node.reader.position.map_or(BEFORE_THE_WINDOW, |position| position.last)),
             counted: node.reader.position.and_then(|position| position.counted).map(u64::from),
             replid: replid(node.reader.position.map_or(reply.replid, |position| position.replid)),
         };
         let asked = continuity::Reply {
             returned: reply.entries.len(),
-            last_returned: reply.entries.last().map(|entry| id(entry.id)),
-            stream: reply.stream.map(|(last, added)| (id(last), added.into())),
+            last_returned: reply.entries.last().map(|entry| entry_id(entry.id)),
+            stream: reply.stream.map(|(last, added)| (entry_id(last), added.into())),
             is_primary: true,
             replid: replid(reply.replid),
         };

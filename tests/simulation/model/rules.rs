@@ -70,9 +70,20 @@ pub struct Rules {
     pub change_forgets_refusals: bool,
     /// A reading that lacks an announced membership is kept only briefly.
     pub kept_briefly_without_expected: bool,
-    /// A shared value that lacks an announced membership is a miss after that while, whoever landed it. Not so in production:
-    /// see the test of this name.
-    pub shared_value_without_expected_is_brief: bool,
+    /// A shared value that lacks an announced membership is a miss after that while, whoever landed it.
+    pub old_shared_value_without_expected_is_a_miss: bool,
+    /// A node that starts, or missed something, loads the window of the stream.
+    pub window_is_loaded: bool,
+    /// Where the stream is trimmed into that window, readings begun before what is left are no answers.
+    pub trimmed_window_sets_the_floor: bool,
+    /// An answer is judged by the age of its reading.
+    pub age_is_judged: bool,
+    /// What is given while the origin cannot be asked has an end.
+    pub grace_has_an_end: bool,
+    /// In grace, too, an answer is judged by the fence.
+    pub grace_needs_the_fence: bool,
+    /// A "no" is never given in grace.
+    pub grace_is_never_a_no: bool,
 }
 
 impl Rules {
@@ -111,6 +122,12 @@ impl Rules {
         one_reading_is_one_refusal: true,
         change_forgets_refusals: true,
         kept_briefly_without_expected: true,
-        shared_value_without_expected_is_brief: false,
+        old_shared_value_without_expected_is_a_miss: true,
+        window_is_loaded: true,
+        trimmed_window_sets_the_floor: true,
+        age_is_judged: true,
+        grace_has_an_end: true,
+        grace_needs_the_fence: true,
+        grace_is_never_a_no: true,
     };
 }

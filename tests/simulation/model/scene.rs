@@ -13,6 +13,8 @@ pub struct Scene {
     pub prelude: Vec<Action>,
     /// The last tick.
     pub ends_at: u8,
+    /// How old a reading may be, in ticks, and how much older while the origin cannot be asked.
+    pub ages_max: (u16, u16),
     /// How many steps behind the origin's answers may be.
     pub origin_lag: u8,
     /// Which nodes read the origin.
@@ -47,6 +49,8 @@ pub struct Scene {
     pub failovers_max: u8,
     /// How often Redis is emptied.
     pub flushes_max: u8,
+    /// How often node 1 is stopped and started.
+    pub restarts_max: u8,
 }
 
 impl Scene {
@@ -57,6 +61,7 @@ impl Scene {
             life,
             prelude: vec![],
             ends_at,
+            ages_max: (300, 600),
             origin_lag: 0,
             flies: [true; 2],
             looks: [true; 2],
@@ -74,6 +79,7 @@ impl Scene {
             trims_max: 0,
             failovers_max: 0,
             flushes_max: 0,
+            restarts_max: 0,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The scenes: each has room for the mistakes of a few rules, and is small enough to be looked at as a whole or nearly so.
+//! Those in which something of the stream or of its readers is lost are in `losses`.
 
 use super::life::{Life, Told};
+pub use super::losses::*;
 use super::scene::Scene;
-use super::world::Action;
 use crate::history::Step;
 
-fn left(told: Told) -> Life {
+/// Who is in one organization leaves it.
+pub fn left(told: Told) -> Life {
     Life::new(&[Step::Join(0)], &[Step::Leave(0)], told)
 }
 
@@ -101,114 +103,21 @@ pub fn unfiled() -> Scene {
     }
 }
 
-/// Node 1 is of an earlier release, and cannot read what the stream says.
-pub fn unreadable() -> Scene {
+/// Readings grow too old, and the origin cannot be asked.
+pub fn grace() -> Scene {
     Scene {
+        ages_max: (2, 2),
         flies: [false; 2],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        is_unreadable_to_second: true,
-        ..Scene::new("unreadable", left(Told::AsEviction), 3)
-    }
-}
-
-/// The stream is trimmed before node 1 has read it.
-pub fn trimmed() -> Scene {
-    Scene {
-        flies: [false; 2],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        trims_max: 1,
-        ..Scene::new("trimmed", left(Told::AsEviction), 3)
-    }
-}
-
-/// Another server becomes the primary, and has what there was at the start.
-pub fn failover() -> Scene {
-    Scene {
-        flies: [false; 2],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        failovers_max: 1,
-        ..Scene::new("failover", left(Told::AsEviction), 5)
-    }
-}
-
-/// The same, with a node that reads the origin meanwhile.
-pub fn failover_in_flight() -> Scene {
-    Scene {
-        flies: [false, true],
-        looks: [false; 2],
-        listens: [false, true],
-        begins_with_value: true,
-        landings_fail: true,
-        failovers_max: 1,
-        ..Scene::new("failover in flight", left(Told::AsEviction), 4)
-    }
-}
-
-/// What has happened when a change was acknowledged by node 0, and the server it was acknowledged by is gone.
-fn lost_end() -> Vec<Action> {
-    let (message, node) = (0, 0);
-    let pass = Action::Pass { message };
-    vec![Action::Live, Action::Deliver { message, node }, pass, pass, Action::FailOver]
-}
-
-/// A change was acknowledged, and its end of the stream is lost; node 1 has not heard of it.
-pub fn failed_over() -> Scene {
-    Scene { name: "failed over", prelude: lost_end(), looks: [false, true], ends_at: 4, ..failover() }
-}
-
-/// The same, while the delivery, which is acknowledged, is not at its end.
-pub fn failed_over_unrecorded() -> Scene {
-    Scene { looks: [false; 2], begins_with_entry: [false; 2], ends_at: 1, ..failed_over() }
-}
-
-/// The same, during a flight of node 1 that began before.
-pub fn failed_over_in_flight() -> Scene {
-    let flight = vec![Action::Fly { node: 1 }, Action::Read { node: 1, lived: 0 }];
-    Scene { prelude: [flight, lost_end()].concat(), ..failover_in_flight() }
-}
-
-/// The same, and node 0 is putting the history back while node 1 has found the old value.
-pub fn repaired() -> Scene {
-    let of = |node: u8| [Action::Ask { node }, Action::Take { node }, Action::Ask { node }, Action::Take { node }];
-    let under_way = vec![Action::BeginRepair { node: 0 }, Action::Look { node: 1 }, Action::Get { node: 1 }];
-    let prelude = [lost_end(), of(0).to_vec(), of(1).to_vec(), under_way].concat();
-    Scene { name: "repaired", listens: [true; 2], prelude, ends_at: 2, ..failover() }
-}
-
-/// A second failover while the history is put back after the first.
-pub fn two_failovers() -> Scene {
-    let of = |node: u8| [Action::Ask { node }, Action::Take { node }, Action::Ask { node }, Action::Take { node }];
-    Scene {
-        name: "two failovers",
-        looks: [false; 2],
-        listens: [true; 2],
-        begins_with_entry: [false; 2],
-        failovers_max: 2,
-        prelude: [lost_end(), of(0).to_vec()].concat(),
-        ends_at: 2,
-        ..failover()
-    }
-}
-
-/// Redis is emptied under the same replication id.
-pub fn flushed() -> Scene {
-    Scene {
-        flies: [false, true],
         looks: [false; 2],
         listens: [false, true],
         begins_with_entry: [false, true],
-        flushes_max: 1,
-        ..Scene::new("flushed", left(Told::AsEviction), 4)
+        ..Scene::new("grace", left(Told::AsEviction), 6)
     }
+}
+
+/// The same of an empty list.
+pub fn grace_of_a_no() -> Scene {
+    Scene { name: "grace of a no", life: Life::new(&[], &[Step::Join(0)], Told::Plainly), begins_with_refusals: 1, ..grace() }
 }
 
 /// A user who is nowhere joins; the message is late.

@@ -33,6 +33,8 @@ pub struct State {
 pub enum Mistake {
     /// It was older than the bound (I6).
     TooFarBehind,
+    /// Its reading was older than any may be (I7).
+    TooOld,
     /// A "no" that nobody had checked (I10).
     Unchecked,
 }
@@ -65,6 +67,8 @@ pub struct Guard {
     pub lease: Option<u8>,
     pub as_of: Option<u8>,
     pub digest: Option<Rows>,
+    /// Fills under way under the lease, as long as no value stands beside it: then it says nothing.
+    pub begun: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +85,8 @@ pub struct Stream {
     pub entries: Vec<Entry>,
     pub added: u8,
     pub last: u8,
+    /// When the last was added, should it be gone.
+    pub last_at: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,6 +114,8 @@ pub struct Node {
     pub standing: u8,
     /// Readings begun in this tick or before are no answers.
     pub doubted: Option<u8>,
+    /// The same, for good: what passed until then may be gone from the stream unread.
+    pub floor: Option<u8>,
     pub fence: Option<u8>,
     pub entry: Option<Local>,
     /// Refusals that outlived their entry: a mistake made on purpose.
@@ -160,6 +168,10 @@ pub struct Reply {
     pub sent: u8,
     pub entries: Vec<Entry>,
     pub stream: Option<(u8, u8)>,
+    /// Up to when something may be missing from the window, if this was asked to load it.
+    pub missing: Option<u8>,
+    /// It was asked after a position, not to load the window.
+    pub is_continued: bool,
     pub replid: u8,
     pub history: History,
 }
@@ -227,6 +239,7 @@ pub struct Spent {
     pub trims: u8,
     pub failovers: u8,
     pub flushes: u8,
+    pub restarts: u8,
 }
 
 impl State {
@@ -242,6 +255,25 @@ impl State {
 }
 
 impl Node {
+    /// A node that has just started: it knows nothing, and has read nothing.
+    pub fn starting() -> Self {
+        Self {
+            heard: [None; CHANGES_MAX],
+            applied: 0,
+            stripe: 0,
+            generation: 0,
+            standing: 0,
+            doubted: None,
+            floor: None,
+            fence: None,
+            entry: None,
+            refusals_kept: 0,
+            refused: 0,
+            reader: Reader::default(),
+            task: Task::Nothing,
+        }
+    }
+
     /// Another stripe than any that is held.
     pub fn bump(&mut self) {
         let held = match &self.task {

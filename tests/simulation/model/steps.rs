@@ -2,8 +2,9 @@
 
 use super::life::CHANGES_MAX;
 use super::node::BOUND;
+use super::redis::FIRST_ENTRY;
 use super::state::{
-    FIRST_LEASE, Guard, History, Local, Message, Node, Position, Reader, Redis, Spent, Stage, State, Stream, Task, Value,
+    Entry, FIRST_LEASE, Guard, History, Local, Message, Node, Position, Reader, Redis, Spent, Stage, State, Stream, Task, Value,
 };
 use super::world::{Action, World};
 
@@ -14,23 +15,16 @@ impl World {
     /// How it begins: all is heard, and the value, where there is one, was read in the first tick.
     pub fn beginning(&self) -> State {
         let node = |n: usize| Node {
-            heard: [None; CHANGES_MAX],
-            applied: 0,
-            stripe: 0,
-            generation: 0,
-            standing: 0,
-            doubted: None,
             fence: Some(0),
             entry: self.scene.begins_with_entry[n].then(|| self.first_entry()),
-            refusals_kept: 0,
             refused: self.scene.begins_with_refusals,
             reader: Reader {
-                position: Some(Position { last: 1, counted: Some(1), replid: 1 }),
+                position: Some(Position { last: FIRST_ENTRY, counted: Some(1), replid: 1 }),
                 dates: 1,
                 told: History { replid: 1, since: None, is_whole: true },
                 ..Reader::default()
             },
-            task: Task::Nothing,
+            ..Node::starting()
         };
         State {
             now: 0,
@@ -60,6 +54,7 @@ impl World {
 
     fn first_redis(&self) -> Redis {
         let rows = self.scene.life.truths[0];
+        let first = Entry { id: FIRST_ENTRY, change: None, at: 0 };
         let value = self.scene.begins_with_value.then_some(Value { rows, is_brief: false, knows: 0 });
         Redis {
             replid: 1,
@@ -67,9 +62,10 @@ impl World {
                 lease: Some(FIRST_LEASE),
                 as_of: Some(0),
                 digest: Some(value.rows),
+                begun: 0,
             }),
             value,
-            stream: Some(Stream { entries: vec![], added: 1, last: 1 }),
+            stream: Some(Stream { entries: vec![first], added: 1, last: FIRST_ENTRY, last_at: 0 }),
             history: History { replid: 1, since: None, is_whole: true },
             passed: 0,
             clock: 1,
@@ -94,11 +90,12 @@ impl World {
         }
         may(spent.guards_lost < scene.guards_lost_max && state.redis.guard != Guard::default(), Action::LoseGuard);
         may(spent.foreign_values < scene.foreign_values_max, Action::WriteForeign);
-        let is_trimmable = state.redis.stream.as_ref().is_some_and(|stream| !stream.entries.is_empty());
+        let is_trimmable = state.redis.stream.as_ref().is_some_and(|stream| stream.first_change().is_some());
         may(spent.trims < scene.trims_max && is_trimmable, Action::Trim);
         may(spent.failovers < scene.failovers_max && has_time, Action::FailOver);
         may(spent.flushes < scene.flushes_max && has_time, Action::Flush);
         may(state.repair.is_some(), Action::Repair);
+        may(spent.restarts < scene.restarts_max, Action::Restart { node: 1 });
         for node in [0, 1] {
             self.possible_at(state, node, actions);
         }
@@ -171,6 +168,7 @@ impl World {
             Action::Find { node } => self.find(state, usize::from(node)),
             Action::Answer { node } => self.answer(state, usize::from(node)),
             Action::Refuse { node } => self.refuse(state, usize::from(node)),
+            Action::Restart { node } => self.restart(state, node),
             Action::BeginRepair { node } => self.begin_repair(state, node),
             Action::Repair => self.repair(state),
             Action::LoseGuard | Action::WriteForeign | Action::Trim | Action::FailOver | Action::Flush => {
@@ -207,7 +205,8 @@ impl World {
             }
             Action::Trim => {
                 spent.trims += 1;
-                redis.stream.as_mut().expect("only where there is one").entries.remove(0);
+                let stream = redis.stream.as_mut().expect("only where there is one");
+                stream.entries.drain(..=stream.first_change().expect("only where there is one"));
             }
             Action::FailOver => {
                 spent.failovers += 1;
@@ -222,6 +221,18 @@ impl World {
                 self.forget(state);
             }
             _ => unreachable!("only trouble comes here"),
+        }
+    }
+
+    /// What a node was doing is not done to its end; what it had taken in itself, somebody else takes up.
+    fn restart(&self, state: &mut State, node: u8) {
+        state.spent.restarts += 1;
+        state.nodes[usize::from(node)] = Node::starting();
+        for message in &mut state.messages {
+            message.passing = message.passing.filter(|(at, _)| *at != node);
+        }
+        if state.repair.is_some_and(|repair| repair.node == node) {
+            state.repair = None;
         }
     }
 

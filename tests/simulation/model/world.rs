@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use super::life::{Judged, Rows};
-use super::node::{BOUND, Given, is_good, window};
+use super::node::{BOUND, Given};
 use super::rules::Rules;
 use super::scene::Scene;
 use super::state::{Changes, Mistake, Node, State, Task};
@@ -60,12 +60,14 @@ pub enum Action {
     LoseGuard,
     /// Somebody else writes the value as it was at the start.
     WriteForeign,
-    /// The stream loses its oldest entry.
+    /// The stream loses its oldest change, and what is before it.
     Trim,
     /// Another server with what there was at the start is the primary. Takes a second.
     FailOver,
     /// Redis loses everything. Takes a second.
     Flush,
+    /// A node is stopped, and started with nothing.
+    Restart { node: u8 },
     /// A node takes the right to put the history back, and reads the journal.
     BeginRepair { node: u8 },
     /// The next step: the invalidations, the appends, the declaration.
@@ -90,11 +92,16 @@ impl World {
     /// Whether a "no" is recent enough to be said. Everything else may be.
     pub fn may_say(&self, given: &Given, arrived: u8) -> bool {
         let age = std::time::Duration::from_secs(arrived.saturating_sub(given.as_of).into());
-        given.rows != 0 || !self.rules.denial_has_a_window || age <= window(given.refusals)
+        given.rows != 0 || !self.rules.denial_has_a_window || age <= self.window(given.refusals)
     }
 
     /// What is wrong with an answer given now to a request that arrived at `arrived`.
     pub fn mistake(&self, state: &State, refused: u8, given: &Given, arrived: u8) -> Option<Mistake> {
+        self.mistake_up_to(state, refused, given, arrived, self.scene.ages_max.0)
+    }
+
+    /// The same, of a reading that may be so old.
+    fn mistake_up_to(&self, state: &State, refused: u8, given: &Given, arrived: u8, age_max: u16) -> Option<Mistake> {
         let now = state.now;
         let is_fresh = given.fence.is_some_and(|fence| now.saturating_sub(fence) <= BOUND);
         for (step, message) in state.messages.iter().enumerate() {
@@ -105,8 +112,11 @@ impl World {
                 return Some(Mistake::TooFarBehind);
             }
         }
+        if u16::from(now.saturating_sub(given.as_of)) > age_max && given.as_of < arrived {
+            return Some(Mistake::TooOld);
+        }
         let age = std::time::Duration::from_secs(arrived.saturating_sub(given.as_of).into());
-        (given.rows == 0 && age > window(refused)).then_some(Mistake::Unchecked)
+        (given.rows == 0 && age > self.window(refused)).then_some(Mistake::Unchecked)
     }
 
     /// Rows that a step of the life ended.
@@ -126,10 +136,16 @@ impl World {
             let hit = node.hit(self, node.entry, node.fence, node.generation, state.now);
             let known = node.known(self).filter(|(_, has_standing)| *has_standing).and_then(|(entry, _)| {
                 let given = Given { rows: entry.rows, as_of: entry.as_of, fence: node.fence, refusals: entry.refusals };
-                let is_good = is_good(&self.rules, entry.as_of, node.fence, state.now, state.now);
+                let is_good = self.is_good(entry.as_of, node.fence, state.now, state.now);
                 (is_good && self.may_say(&given, state.now)).then_some(given)
             });
-            [hit, known].into_iter().flatten().find_map(|given| self.mistake(state, node.refused, &given, state.now))
+            let given = [hit, known].into_iter().flatten();
+            given.into_iter().find_map(|given| self.mistake(state, node.refused, &given, state.now)).or_else(|| {
+                // And if the origin cannot be asked.
+                let (ttl, grace) = self.scene.ages_max;
+                let given = node.outlive(self, state.now)?;
+                self.mistake_up_to(state, node.refused, &given, state.now, ttl + grace)
+            })
         })
     }
 
@@ -161,9 +177,9 @@ impl World {
                     && node.may_trust(*as_of)
                     && (is_known || !self.rules.shared_value_begun_before_a_change_is_a_miss)
             });
-            let is_brief = |judged: &Judged| judged.lacks_expected && self.rules.shared_value_without_expected_is_brief;
+            let is_miss = |judged: &Judged| judged.lacks_expected && self.rules.old_shared_value_without_expected_is_a_miss;
             let judged = shared.map(|(value, as_of, _)| self.outrank(node, value.rows, as_of));
-            let shared = judged.filter(|judged| !is_brief(judged)).map(|judged| judged.rows);
+            let shared = judged.filter(|judged| !is_miss(judged)).map(|judged| judged.rows);
             local.map(|(entry, _)| entry.rows).into_iter().chain(shared).all(|rows| rows == end || rows == 0)
         })
     }
@@ -209,6 +225,9 @@ impl Model for World {
             }),
             Property::always("I6: no answer is older than the bound", |world: &World, state: &State| {
                 world.mistake_now(state) != Some(Mistake::TooFarBehind)
+            }),
+            Property::always("I7: no reading is older than any may be", |world: &World, state: &State| {
+                world.mistake_now(state) != Some(Mistake::TooOld)
             }),
             Property::always("I10: a no rests on a reading of its window", |world: &World, state: &State| {
                 world.mistake_now(state) != Some(Mistake::Unchecked)
