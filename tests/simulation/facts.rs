@@ -5,11 +5,12 @@ use proptest::sample::Index;
 use rollcall::domain::Moment;
 use rollcall::protocol::facts::outrank;
 
+use crate::drawn;
 use crate::history::{at, histories, user};
 use crate::memory::Memory;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(drawn(2_000))]
 
     /// I3, I4: hearing is a join.
     #[test]

@@ -8,6 +8,7 @@ use rollcall::domain::{Change, Membership, Moment};
 use rollcall::protocol::facts::outrank;
 use rollcall::protocol::lease::{Guard, Landed};
 
+use crate::drawn;
 use crate::history::{History, at, histories, user};
 use crate::memory::Memory;
 
@@ -117,7 +118,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(drawn(4_000))]
 
     #[test]
     fn i5_no_value_brings_back_what_a_passed_change_ended(history in histories(10), events in events()) {

@@ -1,6 +1,6 @@
 //! What is remembered, for how long, and what moves the counter.
 
-use crate::cache::facts::Facts;
+use super::super::facts::Facts;
 use crate::domain::{Change, MembershipId, Moment, UserId};
 
 fn deleted(n: u64) -> Change {

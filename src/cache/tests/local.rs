@@ -1,7 +1,7 @@
 //! The local tier: its bound, its turns, and what it counts.
 
-use crate::cache::answer::Content;
-use crate::cache::local::{Entry, Local};
+use super::super::answer::Content;
+use super::super::local::{Entry, Local};
 use crate::domain::{List, Moment, OrganizationRef, UserId};
 use crate::protocol::denial::Denied;
 

@@ -1,6 +1,6 @@
 //! The order of entries, and who has looked at them.
 
-use crate::cache::order::{HANDFUL, Hits, Looker, Node, Order};
+use super::super::order::{HANDFUL, Hits, Looker, Node, Order};
 use crate::domain::UserId;
 
 fn node(n: usize) -> Node {
