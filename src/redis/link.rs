@@ -20,6 +20,7 @@ use crate::ports::SharedError;
 use crate::protocol::rules::{self, Rule};
 
 use super::counts::Counts;
+use super::reason::{phrase, phrase_of_making};
 use super::scripts;
 use super::sentinel::Sentinels;
 use super::server::Server;
@@ -151,7 +152,7 @@ fn pool(url: &SecretString) -> Result<Pool, String> {
 
 async fn introduce(pool: &Pool) -> Result<(MultiplexedConnection, ServerInfo), String> {
     let connection = pool.get().await.map_err(|error| match error {
-        deadpool_redis::PoolError::Backend(error) => phrase(&error),
+        deadpool_redis::PoolError::Backend(error) => phrase_of_making(&error),
         other => other.to_string(),
     })?;
     // Taken out for good: a pooled one would be asked UNWATCH and PING at every use.
@@ -168,11 +169,6 @@ async fn introduce(pool: &Pool) -> Result<(MultiplexedConnection, ServerInfo), S
         }
         None => Err("INFO was not answered".to_owned()),
     }
-}
-
-/// An error without addresses, keys or values.
-fn phrase(error: &redis::RedisError) -> String {
-    error.code().unwrap_or(error.category()).to_owned()
 }
 
 impl Link {

@@ -11,6 +11,7 @@ mod keys;
 mod link;
 mod nodes;
 mod question;
+mod reason;
 mod replicas;
 mod scripts;
 mod sentinel;

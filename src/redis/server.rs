@@ -47,7 +47,7 @@ impl Server {
         let before = self.epoch();
         let epoch = self.observe(&server.replid, server.is_primary);
         if epoch.is_some_and(|epoch| epoch != before) {
-            info!(server.version = server.version, "a Redis primary is met");
+            info!(server = server.name, "a Redis primary is met");
             if let Err(error) = server.check() {
                 error!(%error, "this Redis cannot carry the protocol");
             }

@@ -80,6 +80,9 @@ pub enum StartError {
 /// What a server says of itself (INFO).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServerInfo {
+    /// Which server it is: `Redis 7.0.15`, `Valkey 9.1.2`.
+    pub name: String,
+    /// The version of Redis that it is, or says it is like.
     pub version: String,
     pub is_primary: bool,
     pub replid: String,
@@ -93,8 +96,10 @@ impl ServerInfo {
             let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             found.unwrap_or_default().trim().to_owned()
         };
+        let (version, valkey) = (of("redis_version"), of("valkey_version"));
         Self {
-            version: of("redis_version"),
+            name: if valkey.is_empty() { format!("Redis {version}") } else { format!("Valkey {valkey}") },
+            version,
             is_primary: of("role") == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
             replid: of("master_replid"),
             eviction_policy: of("maxmemory_policy"),
@@ -161,5 +166,12 @@ mod tests {
         assert!(matches!(info("7.2.4", "master", "allkeys-lru").check(), Err(StartError::EvictionPolicy { .. })));
         assert_eq!(info("7.2.4", "slave", "noeviction").check(), Err(StartError::Replica));
         assert_eq!(info("7.2.4", "master", "noeviction").replid, "abc");
+    }
+
+    #[test]
+    fn a_server_says_its_own_name() {
+        let name = |text: &str| ServerInfo::parse(text).name;
+        assert_eq!(name("redis_version:7.0.15\r\n"), "Redis 7.0.15");
+        assert_eq!(name("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n"), "Valkey 9.1.2");
     }
 }

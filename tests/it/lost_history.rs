@@ -20,7 +20,7 @@ impl World {
     }
 
     /// Waits until the user's one message was applied once more, and the history is whole. A snapshot says that it is, too.
-    async fn until_put_back(&mut self, user: &str) {
+    pub async fn until_put_back(&mut self, user: &str) {
         until("the message to be applied again", async || (self.applied_by(user).await == ["applied failover"]).then_some(()))
             .await;
         self.until_whole().await;

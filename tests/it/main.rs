@@ -33,7 +33,9 @@ mod sweep;
 #[cfg(feature = "rule-switches")]
 mod switches;
 mod three_nodes;
+mod tls;
 mod topologies;
+mod valkey;
 mod webhook_abuse;
 mod webhook_faults;
 mod webhook_kills;

@@ -61,7 +61,7 @@ impl Fleet {
         Self::start_on(redis, nodes, world, settings).await
     }
 
-    /// The same on this Redis.
+    /// The same on this Redis. Where the settings name another `REDIS_URL`, no node's link is in use.
     pub async fn start_on(redis: RedisServer, nodes: usize, world: ClerkWorld, settings: &[(&str, &str)]) -> Arc<Self> {
         let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
         let postgres = tokio::task::block_in_place(Postgres::start_without_a_disk);

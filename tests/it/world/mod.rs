@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod asking;
+pub mod certificates;
 pub mod changes;
 pub mod crowd;
 pub mod dice;
@@ -26,6 +27,7 @@ pub mod sqlite_lock;
 pub mod stepping_clock;
 pub mod street;
 pub mod under_way;
+pub mod valkey;
 pub mod wait;
 pub mod webhooks;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! A real redis-server of its own for one test: a free port, a directory of its own, stopped by its process id.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::stepping_clock::SteppingClock;
 
 /// A running redis-server. Stopped when dropped.
 pub struct RedisServer {
+    program: PathBuf,
     port: u16,
     dir: TempDir,
     arguments: Vec<String>,
@@ -26,22 +28,27 @@ impl RedisServer {
 
     /// Starts one with more arguments, as on the command line: `["--maxmemory", "4mb"]`.
     pub fn start_with(arguments: &[&str]) -> Self {
-        Self::start_by(None, arguments)
+        Self::start_by("redis-server".into(), None, arguments)
     }
 
     /// Starts one whose clock can step, by `step_clock`.
     pub fn start_with_a_clock() -> Self {
-        Self::start_by(Some(SteppingClock::new()), &[])
+        Self::start_by("redis-server".into(), Some(SteppingClock::new()), &[])
     }
 
-    fn start_by(clock: Option<SteppingClock>, arguments: &[&str]) -> Self {
+    /// Starts this program, which speaks like redis-server.
+    pub fn start_program(program: PathBuf, arguments: &[&str]) -> Self {
+        Self::start_by(program, None, arguments)
+    }
+
+    fn start_by(program: PathBuf, clock: Option<SteppingClock>, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for _ in 0..50 {
             let port = free_port();
-            let mut child = spawn(port, &dir, &arguments, clock.as_ref());
+            let mut child = spawn(&program, port, &dir, &arguments, clock.as_ref());
             if is_up(port, &mut child) {
-                return Self { port, dir, arguments, clock, child };
+                return Self { program, port, dir, arguments, clock, child };
             }
             stop(&mut child);
         }
@@ -94,7 +101,7 @@ impl RedisServer {
         self.kill();
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            self.child = spawn(self.port, &self.dir, &self.arguments, self.clock.as_ref());
+            self.child = spawn(&self.program, self.port, &self.dir, &self.arguments, self.clock.as_ref());
             if is_up(self.port, &mut self.child) {
                 return;
             }
@@ -118,14 +125,14 @@ pub fn free_port() -> u16 {
     (first..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
-fn spawn(port: u16, dir: &TempDir, arguments: &[String], clock: Option<&SteppingClock>) -> Child {
-    let mut command = Command::new("redis-server");
+fn spawn(program: &Path, port: u16, dir: &TempDir, arguments: &[String], clock: Option<&SteppingClock>) -> Child {
+    let mut command = Command::new(program);
     if let Some(clock) = clock {
         clock.give_to(&mut command);
     }
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
     command.arg(dir.path()).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("redis-server is installed")
+    command.spawn().expect("redis-server can be started")
 }
 
 /// Whether the process that answers on the port is this one, and not another test's.

@@ -69,6 +69,8 @@ pub struct Setup {
     pub more_webhook_secrets: Vec<String>,
     /// How fast every node looks for what no webhook told.
     pub sweep: SweepPace,
+    /// The server of a deployment on Redis; none: a redis-server of its own.
+    pub redis: Option<RedisServer>,
 }
 
 /// The small world, the default limits, and a budget that does not get in the way.
@@ -89,6 +91,7 @@ impl Default for Setup {
             origin_rate: 1_000_000,
             more_webhook_secrets: Vec::new(),
             sweep: SweepPace::default(),
+            redis: None,
         }
     }
 }
@@ -146,7 +149,7 @@ impl World {
         let (redis, count) = match deployment {
             Deployment::Alone => (None, 1),
             Deployment::Bare => (None, 0),
-            Deployment::Redis(nodes) => (Some(RedisServer::start()), nodes),
+            Deployment::Redis(nodes) => (Some(setup.redis.unwrap_or_else(RedisServer::start)), nodes),
         };
         let folder = tempfile::tempdir().expect("a folder");
         let postgres = (setup.database == Database::Postgres).then(Postgres::start);
