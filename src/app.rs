@@ -99,12 +99,17 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
         redis.counts().register(&mut registry);
     }
 
+    // Without a fence nothing may be answered from memory, and no lag is known that could be bounded.
+    let (bounds, local_bytes_max) = match shared.fence.is_known() {
+        true => (config.bounds, config.local_bytes_max),
+        false => (config.bounds.without_fence(), 0),
+    };
     let cache = Cache::new(Parts {
         origin: clerk.clone(),
         shared: shared.tier.clone(),
         fence: shared.fence,
-        bounds: config.bounds,
-        local_bytes_max: config.local_bytes_max,
+        bounds,
+        local_bytes_max,
         io: io.clone(),
     });
     let applier = Arc::new(Applier::new(cache.clone(), shared.tier.clone(), shared.stream.clone()));
@@ -161,6 +166,7 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
     let settings = redis::Settings {
         url: url.clone(),
         replicas: config.redis_replicas,
+        consistency: config.consistency,
         prefix: config.key_prefix.clone(),
         bounds: config.bounds,
         io: io.clone(),

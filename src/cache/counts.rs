@@ -123,11 +123,11 @@ impl Counts {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    pub(super) fn sizes(&self, bytes: u64, users: usize, facts: usize, lag: Duration) {
+    pub(super) fn sizes(&self, bytes: u64, users: usize, facts: usize, lag: Option<Duration>) {
         self.local_bytes.set(bytes as i64);
         self.local_users.set(users as i64);
         self.facts.set(facts as i64);
-        self.lag_seconds.set(lag.as_secs_f64());
+        self.lag_seconds.set(lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
     }
 }
 

@@ -102,10 +102,15 @@ impl Cache {
         &self.inner.parts.io
     }
 
-    /// How far behind the stream this node is known to be, now.
+    /// How far behind the stream this node is known to be, now; as far as can be where nobody can say.
     pub fn lag(&self) -> Duration {
         let now = clock::now();
         now.since(self.inner.parts.fence.load(now))
+    }
+
+    /// Whether it is known at all how far behind the stream this node is.
+    pub fn knows_its_lag(&self) -> bool {
+        self.inner.parts.fence.is_known()
     }
 
     /// Counts, for the roof to register.
@@ -119,6 +124,7 @@ impl Cache {
         // Consent may reach past TTL and grace; what is older than the facts nobody may be given.
         inner.local.sweep(FACTS_WINDOW, clock::now());
         let (bytes, users) = inner.local.size();
-        inner.counts.sizes(bytes, users, inner.facts.len(), self.lag());
+        let lag = self.knows_its_lag().then(|| self.lag());
+        inner.counts.sizes(bytes, users, inner.facts.len(), lag);
     }
 }

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::http::auth::ServiceKey;
 use crate::ingest::{Keep, SweepPace};
-use crate::protocol::freshness::Bounds;
+use crate::protocol::freshness::{Bounds, Consistency};
 
 mod args;
 mod error;
@@ -45,6 +45,8 @@ pub struct Config {
     pub redis_url: Option<SecretString>,
     /// How many replicas of Redis every write, and every question that moves the fence, waits for.
     pub redis_replicas: u32,
+    /// What is promised of answers.
+    pub consistency: Consistency,
     /// The journal: `sqlite://…` or `postgres://…`.
     pub database_url: SecretString,
     /// How long settled messages are kept.

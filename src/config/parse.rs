@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use crate::http::auth::{Scope, ServiceKey};
 use crate::ingest::Keep;
+use crate::protocol::freshness::Consistency;
 
 /// Keys are compared one after the other on every request.
 const API_KEYS_MAX: usize = 256;
@@ -182,6 +183,15 @@ pub(super) fn redis_url(text: &str) -> Parsed<SecretString> {
             Err("not a Redis URL: host, port or database cannot be read (characters of a password are percent-encoded)"
                 .to_owned())
         }
+    }
+}
+
+/// What is promised.
+pub(super) fn consistency(text: &str) -> Parsed<Consistency> {
+    match text {
+        "bounded" => Ok(Consistency::Bounded),
+        "eventual" => Ok(Consistency::Eventual),
+        _ => Err("not a consistency. Accepted: bounded, eventual".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
 use super::{Config, LogFormat, Logging};
 use crate::ingest::SweepPace;
-use crate::protocol::freshness::Bounds;
+use crate::protocol::freshness::{Bounds, Consistency};
 
 /// How long changes are remembered. TTL and grace must end within it: an older reading could miss a change that is forgotten.
 const FACTS_WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -39,6 +39,7 @@ impl Settings {
         let clerk_api_url = keep(self.value(Name::ClerkApiUrl, parse::clerk_api_url), &mut problems);
         let redis_url = keep(self.value(Name::RedisUrl, parse::redis_url), &mut problems);
         let redis_replicas = keep(self.value(Name::RedisReplicas, parse::redis_replicas), &mut problems);
+        let consistency = keep(self.value(Name::Consistency, parse::consistency), &mut problems);
         let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
         let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
@@ -53,6 +54,7 @@ impl Settings {
         }
         let bounds = self.find_bounds(&mut problems);
         self.check_retention(journal_retention, bounds, &mut problems);
+        self.check_consistency(consistency, redis_replicas, &mut problems);
         problems.extend(self.logging().err().into_iter().flat_map(|error| error.problems));
         if !problems.is_empty() {
             return Err(ConfigError { problems });
@@ -66,6 +68,7 @@ impl Settings {
             clerk_api_url: clerk_api_url.expect(HAS_DEFAULT),
             redis_url,
             redis_replicas: redis_replicas.expect(HAS_DEFAULT),
+            consistency: consistency.expect(HAS_DEFAULT),
             database_url: database_url.expect(HAS_DEFAULT),
             journal_retention: journal_retention.expect(HAS_DEFAULT),
             journal_keep: journal_keep.expect(HAS_DEFAULT),
@@ -92,6 +95,11 @@ impl Settings {
     /// How many replicas of Redis a write waits for.
     pub fn redis_replicas(&self) -> Result<u32, ConfigError> {
         Ok(self.value(Name::RedisReplicas, parse::redis_replicas)?.expect(HAS_DEFAULT))
+    }
+
+    /// What is promised of answers.
+    pub fn consistency(&self) -> Result<Consistency, ConfigError> {
+        Ok(self.value(Name::Consistency, parse::consistency)?.expect(HAS_DEFAULT))
     }
 
     /// Redis, if there is one, and the prefix of its keys.
@@ -175,6 +183,21 @@ impl Settings {
         if retention < bounds.ttl + bounds.grace + FACTS_RESERVE {
             let rule = "the journal must keep messages for at least TTL + grace + 1m: a lost history is put back from them";
             problems.push(self.relation(Name::JournalRetention, Name::Grace, rule));
+        }
+    }
+
+    /// Less is promised only where a Redis service cannot carry more.
+    fn check_consistency(&self, consistency: Option<Consistency>, replicas: Option<u32>, problems: &mut Vec<Problem>) {
+        if consistency != Some(Consistency::Eventual) {
+            return;
+        }
+        if self.given(Name::RedisUrl).is_none() {
+            let rule = "eventual is for Redis services only: a process without Redis keeps every promise, leave it out";
+            problems.push(self.relation(Name::Consistency, Name::RedisUrl, rule));
+        }
+        if replicas.is_some_and(|replicas| replicas > 0) {
+            let rule = "replicas are awaited to keep the bound, and eventual has none";
+            problems.push(self.relation(Name::Consistency, Name::RedisReplicas, rule));
         }
     }
 

@@ -19,6 +19,7 @@ pub enum Name {
     Ttl,
     Grace,
     StalenessBound,
+    Consistency,
     LocalBytesMax,
     LocalAgeMax,
     OriginRate,
@@ -119,7 +120,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 21] = [
+pub const TABLE: [Setting; 22] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -209,6 +210,14 @@ pub const TABLE: [Setting; 21] = [
     )
     .default("1s")
     .range("below 100ms refused: a hiccup of Redis sends every read to Clerk", "a revocation is seen later; above 60s refused"),
+    Setting::new(
+        Name::Consistency,
+        "ROLLCALL_CONSISTENCY",
+        Flag::Value("consistency"),
+        "`bounded`; or `eventual`, only for Redis services that cannot show how current their answers are: no staleness bound, \
+         no local tier, and every answer says `Rollcall-Lag: unknown`.",
+    )
+    .default("bounded"),
     Setting::new(
         Name::LocalBytesMax,
         "ROLLCALL_LOCAL_BYTES_MAX",

@@ -132,6 +132,11 @@ fn relations_name_both_settings_both_values_and_both_sources() {
     let awaiting = || Start::complete().set("ROLLCALL_REDIS_REPLICAS", "2");
     awaiting().expect_refusal(&["ROLLCALL_REDIS_REPLICAS = 2 (from the environment", "REDIS_URL", "no replicas to wait for"]);
     assert!(awaiting().set("REDIS_URL", "redis+sentinel://a,b,c/main").config().is_ok());
+    let eventual = || Start::complete().set("ROLLCALL_CONSISTENCY", "eventual");
+    eventual().expect_refusal(&["ROLLCALL_CONSISTENCY = eventual (from the environment", "REDIS_URL", "leave it out"]);
+    let awaiting = eventual().set("REDIS_URL", "redis://a").set("ROLLCALL_REDIS_REPLICAS", "1");
+    awaiting.expect_refusal(&["ROLLCALL_CONSISTENCY = eventual", "ROLLCALL_REDIS_REPLICAS = 1", "eventual has none"]);
+    assert!(eventual().set("REDIS_URL", "redis://a").config().is_ok());
 }
 
 #[test]
@@ -150,6 +155,7 @@ fn ranges_are_kept() {
         ("ROLLCALL_ORIGIN_RATE", "0"),
         ("ROLLCALL_SHUTDOWN_DELAY", "1h"),
         ("ROLLCALL_REDIS_REPLICAS", "6"),
+        ("ROLLCALL_CONSISTENCY", "strong"),
         ("ROLLCALL_REDIS_REPLICAS", "-1"),
         ("ROLLCALL_TTL", "300"),
         ("ROLLCALL_LOCAL_BYTES_MAX", "lots"),

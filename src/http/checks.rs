@@ -148,12 +148,12 @@ impl Batch<'_> {
 fn respond(call: &Call<'_>, checks: &[Check], answers: &[Option<Answer>], now: Moment) -> HttpResponse {
     let mut body = Vec::with_capacity(64 + checks.len() * 96);
     body.extend_from_slice(b"{\"results\":[");
-    let mut oldest = Ages { age_ms: 0, lag_ms: 0 };
+    let mut oldest = Ages { age_ms: 0, lag_ms: call.state.cache.knows_its_lag().then_some(0) };
     for (index, (check, answer)) in checks.iter().zip(answers).enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        let ages = answer.as_ref().map(|answer| Ages::of(answer, call.arrived, now));
+        let ages = answer.as_ref().map(|answer| Ages::of(answer, call, now));
         if let Some(ages) = ages {
             oldest = Ages { age_ms: oldest.age_ms.max(ages.age_ms), lag_ms: oldest.lag_ms.max(ages.lag_ms) };
         }

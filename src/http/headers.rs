@@ -31,8 +31,8 @@ pub enum Decision {
 pub struct Ages {
     /// Since the reading began; 0 when it began for this request.
     pub age_ms: u64,
-    /// Since the fence.
-    pub lag_ms: u64,
+    /// Since the fence; none where there is none.
+    pub lag_ms: Option<u64>,
 }
 
 impl Decision {
@@ -49,21 +49,22 @@ impl Decision {
 }
 
 impl Ages {
-    /// The ages, at its decision, of an answer to a request that arrived at `arrived`.
-    pub fn of(answer: &Answer, arrived: Moment, decided_at: Moment) -> Self {
-        let age = match answer.candidate.as_of >= arrived {
+    /// The ages, at its decision, of an answer to this call.
+    pub fn of(answer: &Answer, call: &Call<'_>, decided_at: Moment) -> Self {
+        let age = match answer.candidate.as_of >= call.arrived {
             true => std::time::Duration::ZERO,
             false => decided_at.since(answer.candidate.as_of),
         };
         let lag = decided_at.since(answer.candidate.fence);
-        Self { age_ms: age.as_millis() as u64, lag_ms: lag.as_millis() as u64 }
+        let lag_ms = call.state.cache.knows_its_lag().then_some(lag.as_millis() as u64);
+        Self { age_ms: age.as_millis() as u64, lag_ms }
     }
 
     /// Writes `Age`, `Rollcall-Age` and `Rollcall-Lag`.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(AGE, integer(self.age_ms / 1000));
         headers.insert(ROLLCALL_AGE, integer(self.age_ms));
-        headers.insert(ROLLCALL_LAG, integer(self.lag_ms));
+        headers.insert(ROLLCALL_LAG, self.lag_ms.map_or(HeaderValue::from_static("unknown"), integer));
     }
 }
 
@@ -71,7 +72,7 @@ impl Ages {
 pub fn describe(headers: &mut HeaderMap, call: &Call<'_>, decision: Decision, answer: &Answer) {
     headers.insert(ROLLCALL_DECISION, HeaderValue::from_static(decision.as_str()));
     headers.insert(CACHE_STATUS, HeaderValue::from_static(cache_status(answer.source)));
-    Ages::of(answer, call.arrived, answer.decided_at).write(headers);
+    Ages::of(answer, call, answer.decided_at).write(headers);
 }
 
 /// A decision with a body: 200, or 304 when the caller has it already.

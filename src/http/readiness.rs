@@ -53,7 +53,8 @@ impl Readiness {
         json!({
             "shared": { "status": shared },
             "stream": {
-                "lagMs": cache.lag().as_millis() as u64,
+                "consistency": if cache.knows_its_lag() { "bounded" } else { "eventual" },
+                "lagMs": cache.knows_its_lag().then(|| cache.lag().as_millis() as u64),
                 "isContinuous": stream.is_continuous,
                 "breaks": stream.breaks,
                 "hasOtherJournal": stream.has_stranger,

@@ -260,6 +260,8 @@ enum FenceKind {
     Always,
     /// Several nodes: the moment the last complete question was sent.
     Asked(Arc<AtomicU64>),
+    /// Nobody can say.
+    Unknown,
 }
 
 impl Fence {
@@ -271,6 +273,16 @@ impl Fence {
     /// A fence that was never reached yet.
     pub fn asked() -> Self {
         Self(FenceKind::Asked(Arc::new(AtomicU64::new(0))))
+    }
+
+    /// The fence of a node that cannot know how far it has applied the stream: it vouches for nothing.
+    pub fn unknown() -> Self {
+        Self(FenceKind::Unknown)
+    }
+
+    /// Whether it says anything.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.0, FenceKind::Unknown)
     }
 
     /// Moves the fence. Release: whoever sees the new fence sees what was applied before it.
@@ -285,6 +297,7 @@ impl Fence {
         match &self.0 {
             FenceKind::Always => now,
             FenceKind::Asked(fence) => Moment::from_micros(fence.load(Ordering::Acquire)),
+            FenceKind::Unknown => Moment::ZERO,
         }
     }
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::rules::{self, Rule};
 use crate::domain::Moment;
 
+/// Longer than any machine runs, and short enough to be added to.
+const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The limits of a deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -19,6 +22,17 @@ pub struct Bounds {
     pub grace: Duration,
     /// How long the local tier answers without looking at the shared tier.
     pub local_age_max: Duration,
+}
+
+/// What a deployment promises of its answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// I6, as it stands.
+    #[default]
+    Bounded,
+    /// No fence, so not I6: for a Redis that cannot show how current its answers are. Nothing is answered from memory, and
+    /// every answer says that its lag is unknown.
+    Eventual,
 }
 
 /// What a caller asked for, in HTTP's words.
@@ -100,6 +114,12 @@ impl Bounds {
         in_grace || with_consent
     }
 
+    /// The same without a fence: nothing but its age, and what the caller asks for, makes a reading too old. A lag that a
+    /// caller names is then met by the reading's own beginning alone.
+    pub fn without_fence(self) -> Self {
+        Self { staleness: A_CENTURY, ..self }
+    }
+
     /// The age past which an entry in use is refreshed in the background: four fifths of the TTL.
     pub fn refresh_age(&self) -> Duration {
         self.ttl * 4 / 5
@@ -152,6 +172,21 @@ mod tests {
         check(1000, 0, Wants { no_cache: true, ..Wants::default() }, Verdict::Good);
         check(990, 999, Wants { lag_max: Some(Duration::from_millis(500)), ..Wants::default() }, Verdict::TooFarBehind);
         check(990, 998, Wants { lag_max: Some(Duration::from_secs(9)), ..Wants::default() }, Verdict::TooFarBehind);
+    }
+
+    #[test]
+    fn without_a_fence_only_the_reading_s_own_beginning_meets_a_lag() {
+        let bounds = BOUNDS.without_fence();
+        let judge =
+            |as_of, wants: &Wants| bounds.judge(Candidate { as_of: S(as_of), fence: Moment::ZERO }, wants, S(1000), S(1000));
+        assert_eq!(judge(700, &Wants::default()), Verdict::Good);
+        assert_eq!(judge(699, &Wants::default()), Verdict::TooOld);
+        let demanding = Wants { lag_max: Some(Duration::from_secs(1)), ..Wants::default() };
+        assert_eq!(judge(999, &demanding), Verdict::Good);
+        assert_eq!(judge(998, &demanding), Verdict::TooFarBehind);
+        assert_eq!(judge(1000, &demanding), Verdict::Good);
+        let consent = Wants { stale_if_error: Some(Duration::from_secs(1 << 31)), ..Wants::default() };
+        assert!(bounds.may_outlive(Candidate { as_of: S(1), fence: Moment::ZERO }, &consent, true, S(1000)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::ports::SharedError;
 use crate::protocol::rules::{self, Rule};
 
+use super::Settings;
 use super::counts::Counts;
 use super::reason::{phrase, phrase_of_making};
 use super::scripts;
@@ -36,6 +37,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the time for an answer, what replicas have; the rest is for the way.
 const WAIT_SHARE: f32 = 0.8;
+/// A server that answers so may be the right one, later or with another password.
+pub(super) const NOT_NOW: [&str; 5] = ["LOADING", "NOAUTH", "WRONGPASS", "MASTERDOWN", "BUSY"];
 /// Connections being made at once, over all purposes; a kept one does not count.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -98,7 +101,8 @@ enum Next {
 
 impl Maker {
     /// Prepares to make connections; makes none.
-    pub(super) fn new(url: &SecretString, replicas: u32, io: Handle, counts: Counts) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &Settings, counts: Counts) -> Result<Self, StartError> {
+        let (url, replicas, io) = (&settings.url, settings.replicas, settings.io.clone());
         let source = match Sentinels::is_meant_by(url.expose_secret()) {
             true => {
                 let sentinels = Sentinels::parse(url.expose_secret());
@@ -106,7 +110,8 @@ impl Maker {
             }
             false => Source::Address(pool(url).map_err(|what| StartError::Url { what })?),
         };
-        Ok(Self { source, replicas, io, server: Arc::default(), counts })
+        let server = Arc::new(Server::of(settings.consistency));
+        Ok(Self { source, replicas, io, server, counts })
     }
 
     /// Who says where the primary is, if it is not always at one address.
@@ -161,14 +166,16 @@ async fn introduce(pool: &Pool) -> Result<(MultiplexedConnection, ServerInfo), S
     hello.cmd("INFO");
     let count = 1 + scripts::load(&mut hello);
     let replies = connection.req_packed_commands(&hello, 0, count).await.map_err(|error| phrase(&error))?;
-    match replies.into_iter().next() {
-        Some(Value::ServerError(error)) => Err(error.code().to_owned()),
-        Some(info) => {
-            let text = redis::from_redis_value::<String>(info).map_err(|_| "INFO cannot be read".to_owned())?;
-            Ok((connection, ServerInfo::parse(&text)))
-        }
-        None => Err("INFO was not answered".to_owned()),
-    }
+    let mut replies = replies.into_iter();
+    let mut server = match replies.next() {
+        Some(Value::ServerError(error)) if NOT_NOW.contains(&error.code()) => return Err(error.code().to_owned()),
+        Some(Value::ServerError(error)) => ServerInfo::refused(error.code()),
+        Some(info) => ServerInfo::parse(&redis::from_redis_value::<String>(info).map_err(|_| "INFO cannot be read".to_owned())?),
+        None => return Err("INFO was not answered".to_owned()),
+    };
+    let refused = replies.find_map(|reply| if let Value::ServerError(error) = reply { Some(error) } else { None });
+    server.scripts_refused = refused.map(|error| error.code().to_owned());
+    Ok((connection, server))
 }
 
 impl Link {
@@ -300,7 +307,7 @@ impl Link {
 
     async fn make(&self) {
         let made = self.0.maker.make().await.and_then(|(connection, server)| {
-            let epoch = self.0.maker.server.meet(&server).ok_or("the server is a replica")?;
+            let epoch = self.0.maker.server.meet(&server).ok_or("the server is no primary")?;
             Ok((connection, epoch))
         });
         self.settle(made);

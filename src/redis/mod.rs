@@ -6,6 +6,7 @@
 
 mod clock;
 mod counts;
+mod eventual;
 mod history;
 mod keys;
 mod link;
@@ -35,7 +36,7 @@ use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use crate::ports::{Fence, StreamSink};
-use crate::protocol::freshness::Bounds;
+use crate::protocol::freshness::{Bounds, Consistency};
 
 pub use counts::{Cause, Counts, Reason};
 pub use history::RedisHistory;
@@ -45,6 +46,7 @@ pub use start::StartError;
 pub use stream::RedisStream;
 pub use walk::{Step, Walk};
 
+use eventual::Reader;
 use link::{Link, Maker};
 use nodes::{Alive, Heartbeat, Node};
 use sentinel::{NoPrimary, Sentinels};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub url: SecretString,
     /// How many replicas every write, and every question that moves the fence, waits for.
     pub replicas: u32,
+    /// What is promised of answers.
+    pub consistency: Consistency,
     /// Prefix of every key; belongs to one Clerk instance.
     pub prefix: String,
     /// The TTL of values, and the staleness bound that the stream is asked for.
@@ -79,7 +83,8 @@ pub struct Redis {
     shared: Arc<RedisShared>,
     stream: Arc<RedisStream>,
     history: Arc<RedisHistory>,
-    fence: Fence,
+    /// Up to when the stream was heard.
+    heard: Fence,
     /// This node, once its journal is known.
     node: OnceLock<Node>,
     alive: Alive,
@@ -101,6 +106,9 @@ impl Redis {
     /// go to the origin until it can, and then everything heals by itself.
     pub async fn connect(settings: Settings) -> Result<Self, StartError> {
         let redis = Self::prepare(settings)?;
+        if redis.maker.server.consistency() == Consistency::Eventual {
+            warn!("ROLLCALL_CONSISTENCY=eventual: no staleness bound, no local tier, every answer says Rollcall-Lag: unknown");
+        }
         match redis.check().await {
             Err(error @ StartError::Unreachable { .. }) => warn!(%error, "starting without Redis"),
             checked => checked?,
@@ -111,17 +119,20 @@ impl Redis {
     fn prepare(settings: Settings) -> Result<Self, StartError> {
         let counts = Counts::default();
         let keys = Arc::new(Keys::new(&settings.prefix)?);
-        let maker = Maker::new(&settings.url, settings.replicas, settings.io, counts.clone())?;
+        let maker = Maker::new(&settings, counts.clone())?;
         let changes = Link::new(&maker, "changes");
-        let (fence, alive) = (Fence::asked(), Alive::default());
+        // Without a fence it still says whether the stream is heard of, here.
+        let (heard, alive) = (Fence::asked(), Alive::default());
+        let is_eventual = settings.consistency == Consistency::Eventual;
+        let period = if is_eventual { settings.bounds.staleness } else { settings.bounds.staleness / QUESTIONS_PER_BOUND };
         let shared = RedisShared {
             values: Link::new(&maker, "values"),
             changes: changes.clone(),
             keys: keys.clone(),
             clock: Default::default(),
             ttl: settings.bounds.ttl,
-            fence: fence.clone(),
-            staleness: settings.bounds.staleness,
+            fence: heard.clone(),
+            staleness: settings.bounds.staleness + if is_eventual { 2 * period } else { Duration::ZERO },
             counts: counts.clone(),
         };
         Ok(Self {
@@ -135,18 +146,19 @@ impl Redis {
                 alive: alive.clone(),
             }),
             stream: Arc::new(RedisStream { changes, keys, standing: Arc::default(), alive: alive.clone() }),
-            fence,
+            heard,
             node: OnceLock::new(),
             alive: alive.clone(),
             instance: Arc::default(),
             counts,
-            period: settings.bounds.staleness / QUESTIONS_PER_BOUND,
+            period,
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
         })
     }
 
-    /// Whether the server is one to rest on: its version, its eviction policy, its role.
+    /// Whether the server is one to rest on: its version, its eviction policy, its role; and whether it answers what the
+    /// fence is moved by.
     pub async fn check(&self) -> Result<(), StartError> {
         let made = self.maker.make().await;
         if let (Err(_), Some(sentinels)) = (&made, self.maker.sentinels()) {
@@ -156,7 +168,13 @@ impl Redis {
                 return Err(StartError::UnknownPrimary { name });
             }
         }
-        made.map_err(|what| StartError::Unreachable { what })?.1.check()
+        let (connection, server) = made.map_err(|what| StartError::Unreachable { what })?;
+        let consistency = self.maker.server.consistency();
+        server.check(consistency)?;
+        match consistency {
+            Consistency::Bounded => start::check_fence(connection, &self.shared.keys, &server).await,
+            Consistency::Eventual => Ok(()),
+        }
     }
 
     /// Claims the prefix for a Clerk instance, or finds it claimed by another. When Redis cannot be reached the claim is made
@@ -184,9 +202,12 @@ impl Redis {
         self.history.clone()
     }
 
-    /// The fence that the tail moves.
+    /// The fence that the tail moves; one that says nothing where nothing can be said.
     pub fn fence(&self) -> Fence {
-        self.fence.clone()
+        match self.maker.server.consistency() {
+            Consistency::Bounded => self.heard.clone(),
+            Consistency::Eventual => Fence::unknown(),
+        }
     }
 
     /// How many nodes are alive, this one included.
@@ -211,11 +232,39 @@ impl Redis {
 
     /// Begins to feed `sink`, to move the fence, and to say that this node is alive with this journal. Once per `Redis`.
     pub fn spawn_tail(&self, sink: Arc<dyn StreamSink>, journal: &str) {
+        let heartbeat = Heartbeat { node: self.node(journal).clone(), alive: self.alive.clone() };
+        self.tasks().push(self.maker.io.spawn(heartbeat.run(self.stop.subscribe())));
+        match self.maker.server.consistency() {
+            Consistency::Bounded => self.spawn_bounded(sink),
+            Consistency::Eventual => self.spawn_eventual(sink),
+        }
+        if let Some(sentinels) = self.maker.sentinels() {
+            let following = follow(sentinels, self.maker.server.clone(), self.stop.subscribe());
+            self.tasks().push(self.maker.io.spawn(following));
+        }
+    }
+
+    fn spawn_eventual(&self, sink: Arc<dyn StreamSink>) {
+        let reader = Reader {
+            link: Link::new(&self.maker, "stream"),
+            keys: self.shared.keys.clone(),
+            clock: self.shared.clock.clone(),
+            heard: self.heard.clone(),
+            standing: self.stream.standing.clone(),
+            counts: self.counts.clone(),
+            sink,
+            instance: self.instance.clone(),
+            place: Default::default(),
+        };
+        self.tasks().push(self.maker.io.spawn(reader.run(self.period, self.stop.subscribe())));
+    }
+
+    fn spawn_bounded(&self, sink: Arc<dyn StreamSink>) {
         let tail = Tail {
             link: Link::new(&self.maker, "tail"),
             keys: self.shared.keys.clone(),
             clock: self.shared.clock.clone(),
-            fence: self.fence.clone(),
+            fence: self.heard.clone(),
             standing: self.stream.standing.clone(),
             token: token::token(),
             counts: self.counts.clone(),
@@ -224,14 +273,7 @@ impl Redis {
             doubts: self.history.doubts.clone(),
             place: Default::default(),
         };
-        let heartbeat = Heartbeat { node: self.node(journal).clone(), alive: self.alive.clone() };
-        let tail = self.maker.io.spawn(tail.run(self.period, self.stop.subscribe()));
-        let heartbeat = self.maker.io.spawn(heartbeat.run(self.stop.subscribe()));
-        self.tasks().extend([tail, heartbeat]);
-        if let Some(sentinels) = self.maker.sentinels() {
-            let following = follow(sentinels, self.maker.server.clone(), self.stop.subscribe());
-            self.tasks().push(self.maker.io.spawn(following));
-        }
+        self.tasks().push(self.maker.io.spawn(tail.run(self.period, self.stop.subscribe())));
     }
 
     /// Stops the tail and the heartbeat, within a second.

@@ -1,6 +1,6 @@
 //! The one question of the tail: how it is asked, and its answer as values. Called by the tail alone.
 
-use deadpool_redis::redis::{Cmd, Value};
+use deadpool_redis::redis::{self, Cmd, Value};
 
 use crate::domain::Change;
 use crate::ports::SharedError;
@@ -93,6 +93,20 @@ impl Answer {
 fn extent((last, added, length, first, deleted_max): StreamFields) -> Result<((EntryId, u64), Left), SharedError> {
     let first = (!first.is_empty()).then(|| id(&first)).transpose()?;
     Ok(((id(&last)?, added), Left { length, first, deleted_max: id(&deleted_max)? }))
+}
+
+/// Asks for entries as any server answers them, without a script: those after an id, or from the beginning.
+pub(super) fn entries_after(keys: &Keys, last: Option<EntryId>) -> Cmd {
+    let mut question = redis::cmd("XRANGE");
+    let after = last.map_or("-".to_owned(), |last| format!("({last}"));
+    question.arg(keys.changes()).arg(after).arg("+").arg("COUNT").arg(ENTRIES_MAX);
+    question
+}
+
+/// Reads them.
+pub(super) fn entries(reply: Value) -> Result<Vec<(EntryId, Entry)>, SharedError> {
+    let entries = read::<Vec<(String, Vec<Vec<u8>>)>>(reply)?;
+    entries.into_iter().map(|(text, fields)| Ok((id(&text)?, entry(&fields)))).collect()
 }
 
 impl History {

@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info};
 
+use crate::protocol::freshness::Consistency;
+
 use super::start::ServerInfo;
 
 /// The server all connections must agree on.
 #[derive(Debug, Default)]
 pub(super) struct Server {
+    /// Whoever answers is believed: there is a proxy before it, or replicas, and nothing is promised that would need to know.
+    is_anybody: bool,
     /// Raised at every change; connections carry the one they were made in.
     epoch: AtomicU64,
     /// Guards the replication id; never held over an await.
@@ -20,6 +24,16 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// No server is met yet.
+    pub(super) fn of(consistency: Consistency) -> Self {
+        Self { is_anybody: consistency == Consistency::Eventual, ..Self::default() }
+    }
+
+    /// Which promise its answers must keep.
+    pub(super) fn consistency(&self) -> Consistency {
+        if self.is_anybody { Consistency::Eventual } else { Consistency::Bounded }
+    }
+
     /// The epoch now.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -27,6 +41,9 @@ impl Server {
 
     /// Notes what was met, and answers the epoch it belongs to; none when it is no primary.
     pub(super) fn observe(&self, replid: &str, is_primary: bool) -> Option<u64> {
+        if self.is_anybody {
+            return Some(self.epoch());
+        }
         let mut known = self.replid.lock().unwrap_or_else(PoisonError::into_inner);
         if is_primary && known.as_deref() == Some(replid) {
             return Some(self.epoch());
@@ -48,7 +65,7 @@ impl Server {
         let epoch = self.observe(&server.replid, server.is_primary);
         if epoch.is_some_and(|epoch| epoch != before) {
             info!(server = server.name, "a Redis primary is met");
-            if let Err(error) = server.check() {
+            if let Err(error) = server.check(self.consistency()) {
                 error!(%error, "this Redis cannot carry the protocol");
             }
         }
@@ -59,6 +76,13 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_anybody_is_believed_no_epoch_ends() {
+        let server = Server::of(Consistency::Eventual);
+        assert_eq!(server.observe("a", true), Some(0));
+        assert_eq!(server.observe("", false), Some(0));
+    }
 
     #[test]
     fn another_id_and_another_role_begin_a_new_epoch() {

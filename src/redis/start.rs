@@ -1,13 +1,19 @@
 //! What is asked of a Redis before it is used, and why it is refused. Called once at start, and again, for the log, whenever
 //! a connection reaches another server.
 
+use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
 use deadpool_redis::redis::{self, Value};
+use tokio::time::timeout;
 
 use crate::ports::SharedError;
+use crate::protocol::continuity::{EntryId, Position};
+use crate::protocol::freshness::Consistency;
 use crate::protocol::rules::{self, Rule};
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::link::{ANSWER_TIME_MAX, Link, NOT_NOW, read, unavailable};
+use super::question::{answer, question};
+use super::reason::phrase;
 
 /// Why this node cannot start with this Redis. Each message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +56,20 @@ pub enum StartError {
         /// Its policy.
         policy: String,
     },
+    /// It does not answer what the staleness bound rests on.
+    #[error(
+        "this Redis service cannot show how current its answers are ({what}): it may be a proxy, or read from replicas; name a Redis primary in REDIS_URL, or set ROLLCALL_CONSISTENCY=eventual: then there is no staleness bound and no local tier, and every answer says Rollcall-Lag: unknown"
+    )]
+    NoFence {
+        /// A phrase: what it does not answer.
+        what: String,
+    },
+    /// It runs no scripts, or not ours.
+    #[error("this Redis service refuses the scripts that keep its values right ({what}); use Redis 7.0 or newer, or Valkey")]
+    NoScripts {
+        /// How it refused.
+        what: String,
+    },
     /// It is a replica.
     #[error("this Redis is a replica; name the primary in REDIS_URL")]
     Replica,
@@ -84,12 +104,22 @@ pub(super) struct ServerInfo {
     pub name: String,
     /// The version of Redis that it is, or says it is like.
     pub version: String,
+    pub has_role: bool,
     pub is_primary: bool,
     pub replid: String,
     pub eviction_policy: String,
+    /// How INFO was refused, if it was.
+    pub info_refused: Option<String>,
+    /// How a script was refused, if one was.
+    pub scripts_refused: Option<String>,
 }
 
 impl ServerInfo {
+    /// What is known of a server that refuses INFO.
+    pub(super) fn refused(code: &str) -> Self {
+        Self { info_refused: Some(code.to_owned()), ..Self::parse("") }
+    }
+
     /// Reads the text of INFO. What is not said stays empty.
     pub(super) fn parse(info: &str) -> Self {
         let of = |name: &str| {
@@ -100,14 +130,24 @@ impl ServerInfo {
         Self {
             name: if valkey.is_empty() { format!("Redis {version}") } else { format!("Valkey {valkey}") },
             version,
+            has_role: !of("role").is_empty(),
             is_primary: of("role") == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
             replid: of("master_replid"),
             eviction_policy: of("maxmemory_policy"),
+            info_refused: None,
+            scripts_refused: None,
         }
     }
 
     /// Whether the protocol can rest on this server.
-    pub(super) fn check(&self) -> Result<(), StartError> {
+    pub(super) fn check(&self, consistency: Consistency) -> Result<(), StartError> {
+        if consistency == Consistency::Eventual {
+            // Whatever it is called and whatever it says of itself: it must run the scripts.
+            return self.scripts_refused.clone().map_or(Ok(()), |what| Err(StartError::NoScripts { what }));
+        }
+        if let Some(what) = self.lacks() {
+            return Err(StartError::NoFence { what });
+        }
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
             return Err(StartError::TooOld { found: self.version.clone() });
@@ -115,10 +155,47 @@ impl ServerInfo {
         if self.eviction_policy.starts_with("allkeys-") && rules::is_on(Rule::EvictingRedisIsRefused) {
             return Err(StartError::EvictionPolicy { policy: self.eviction_policy.clone() });
         }
+        if let Some(what) = self.scripts_refused.clone() {
+            return Err(StartError::NoScripts { what });
+        }
         match self.is_primary {
             true => Ok(()),
             false => Err(StartError::Replica),
         }
+    }
+
+    /// What a server does not say of itself that the fence is judged by.
+    fn lacks(&self) -> Option<String> {
+        match (&self.info_refused, self.has_role, self.replid.is_empty()) {
+            (Some(code), ..) => Some(format!("INFO is refused: {code}")),
+            (None, false, _) => Some("INFO tells no role".to_owned()),
+            (None, true, true) => Some("INFO tells no replication id".to_owned()),
+            (None, true, false) => None,
+        }
+    }
+}
+
+/// Whether the server answers the fence's question, and is the one it said it was: behind one address there may be several.
+pub(super) async fn check_fence(
+    mut connection: MultiplexedConnection,
+    keys: &Keys,
+    server: &ServerInfo,
+) -> Result<(), StartError> {
+    let nothing = Position { last: EntryId { ms: u64::MAX, seq: 0 }, counted: None, replid: String::new() };
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(question(keys, Some(&nothing)));
+    let asked = timeout(ANSWER_TIME_MAX, connection.req_packed_commands(&pipeline, 0, 1)).await;
+    let unreachable = |what: &str| StartError::Unreachable { what: what.to_owned() };
+    let replies = asked.map_err(|_| unreachable("no answer in time"))?.map_err(|error| unreachable(&phrase(&error)))?;
+    let reply = replies.into_iter().next().ok_or_else(|| unreachable("no answer"))?;
+    let no_fence = |what: &str| StartError::NoFence { what: what.to_owned() };
+    let answer = match reply {
+        Value::ServerError(error) if NOT_NOW.contains(&error.code()) => return Err(unreachable(error.code())),
+        reply => answer(reply).map_err(|error| no_fence(&format!("the question of the fence: {error}")))?,
+    };
+    match answer.reply.is_primary && answer.reply.replid == server.replid {
+        true => Ok(()),
+        false => Err(no_fence("several servers answer at its address")),
     }
 }
 
@@ -159,13 +236,34 @@ mod tests {
 
     #[test]
     fn a_server_is_refused_for_its_age_its_policy_and_its_role() {
-        assert_eq!(info("7.0.15", "master", "noeviction").check(), Ok(()));
-        assert_eq!(info("10.1", "master", "volatile-ttl").check(), Ok(()));
-        assert!(matches!(info("6.2.14", "master", "noeviction").check(), Err(StartError::TooOld { .. })));
-        assert!(matches!(info("", "master", "noeviction").check(), Err(StartError::TooOld { .. })));
-        assert!(matches!(info("7.2.4", "master", "allkeys-lru").check(), Err(StartError::EvictionPolicy { .. })));
-        assert_eq!(info("7.2.4", "slave", "noeviction").check(), Err(StartError::Replica));
+        assert_eq!(info("7.0.15", "master", "noeviction").check(Consistency::Bounded), Ok(()));
+        assert_eq!(info("10.1", "master", "volatile-ttl").check(Consistency::Bounded), Ok(()));
+        assert!(matches!(info("6.2.14", "master", "noeviction").check(Consistency::Bounded), Err(StartError::TooOld { .. })));
+        assert!(matches!(info("", "master", "noeviction").check(Consistency::Bounded), Err(StartError::TooOld { .. })));
+        assert!(matches!(
+            info("7.2.4", "master", "allkeys-lru").check(Consistency::Bounded),
+            Err(StartError::EvictionPolicy { .. })
+        ));
+        assert_eq!(info("7.2.4", "slave", "noeviction").check(Consistency::Bounded), Err(StartError::Replica));
         assert_eq!(info("7.2.4", "master", "noeviction").replid, "abc");
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_who_answers_is_refused_unless_nothing_rests_on_it() {
+        let check = |server: &ServerInfo, expected: &str| {
+            let refused = server.check(Consistency::Bounded).expect_err(expected).to_string();
+            assert!(refused.contains(expected) && refused.contains("ROLLCALL_CONSISTENCY=eventual"), "{refused}");
+            assert_eq!(server.check(Consistency::Eventual), Ok(()), "{expected}");
+        };
+        check(&ServerInfo::refused("ERR"), "INFO is refused: ERR");
+        check(&ServerInfo::parse("redis_version:7.0.15\r\n"), "INFO tells no role");
+        check(&ServerInfo::parse("redis_version:7.0.15\r\nrole:master\r\n"), "INFO tells no replication id");
+        assert_eq!(info("6.2.6", "slave", "allkeys-lru").check(Consistency::Eventual), Ok(()));
+        let mut server = info("7.0.15", "master", "noeviction");
+        server.scripts_refused = Some("ERR".to_owned());
+        for consistency in [Consistency::Bounded, Consistency::Eventual] {
+            assert!(matches!(server.check(consistency), Err(StartError::NoScripts { .. })), "{consistency:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod contract_reads;
 mod crashes;
 mod denials;
 mod dev;
+mod eventual;
 mod evictions;
 mod faults;
 mod interleavings;

@@ -80,7 +80,13 @@ async fn redis() -> anyhow::Result<Redis> {
         let usage = "name a running service with --server: without Redis there is no other way to its memory";
         return Err(Usage(usage.to_owned()).into());
     };
-    let settings =
-        redis::Settings { url, replicas: settings.redis_replicas()?, prefix, bounds: settings.bounds()?, io: Handle::current() };
+    let settings = redis::Settings {
+        url,
+        replicas: settings.redis_replicas()?,
+        consistency: settings.consistency()?,
+        prefix,
+        bounds: settings.bounds()?,
+        io: Handle::current(),
+    };
     Ok(Redis::connect(settings).await?)
 }

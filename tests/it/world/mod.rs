@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod asking;
+pub mod blind_proxy;
 pub mod certificates;
 pub mod changes;
 pub mod crowd;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rollcall::clock;
 use rollcall::domain::{Change, List, Membership, MembershipId, Moment, OrganizationId, UserId};
 use rollcall::ports::{Break, ChangeStream, Fence, StreamSink};
-use rollcall::protocol::freshness::Bounds;
+use rollcall::protocol::freshness::{Bounds, Consistency};
 use rollcall::redis::{Redis, RedisShared, RedisStream, Settings, StartError};
 use tokio::runtime::Handle;
 
@@ -50,7 +50,15 @@ pub async fn connect(url: &str) -> Result<Redis, StartError> {
 
 async fn connect_waiting_for(url: &str, replicas: u32) -> Result<Redis, StartError> {
     let (prefix, io) = ("user-orgs:".to_owned(), Handle::current());
-    Redis::connect(Settings { url: url.to_owned().into(), replicas, prefix, bounds: BOUNDS, io }).await
+    Redis::connect(Settings {
+        url: url.to_owned().into(),
+        replicas,
+        consistency: Consistency::Bounded,
+        prefix,
+        bounds: BOUNDS,
+        io,
+    })
+    .await
 }
 
 impl RedisNode {
