@@ -168,9 +168,10 @@ pub(super) fn redis_url(text: &str) -> Parsed<SecretString> {
             };
         }
         "redis+cluster" => {
-            return Err(format!(
-                "{scheme}:// is not carried by this release yet. Accepted: redis:// or rediss:// of the primary, redis+sentinel://"
-            ));
+            return match crate::redis::check_cluster_url(text) {
+                Ok(()) => Ok(text.into()),
+                Err(what) => Err(format!("not a URL of a cluster: {what}")),
+            };
         }
         "http" | "https" => {
             return Err("this is a REST URL; the change stream needs Redis over TCP, redis:// or rediss://".to_owned());
@@ -255,7 +256,7 @@ mod tests {
         }
         for (bad, why) in [
             ("redis+sentinel://a,b", "name of the primary"),
-            ("redis+cluster://a,b", "yet"),
+            ("redis+cluster://a,b/1", "databases"),
             ("https://eu1.example.test", "TCP"),
             ("127.0.0.1:6379", "Accepted"),
             ("redis://:hunter2@host:99999", "cannot be read"),

@@ -155,7 +155,7 @@ pub const TABLE: [Setting; 22] = [
         Name::RedisUrl,
         "REDIS_URL",
         Flag::Value("redis-url"),
-        "The shared tier and the change stream, `redis://…`, `rediss://…` or `redis+sentinel://a,b,c/mymaster`.",
+        "The shared tier and the change stream, `redis://…`, `rediss://…`, `redis+sentinel://a,b,c/mymaster` or `redis+cluster://a,b,c`.",
     )
     .secret()
     .note("none: one process"),

@@ -39,6 +39,13 @@ impl StreamClock {
         self.0.store(Some(Arc::new(sample)));
     }
 
+    /// The TIME of the server of `epoch`, in microseconds: never later than it is. None as below.
+    pub fn time(&self, epoch: u64) -> Option<u64> {
+        let sample = self.0.load();
+        let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
+        Some(sample.time_at(clock::now()))
+    }
+
     /// When a reading stamped by the server of `epoch` began, on this machine's clock: never later than it did. None when
     /// that server answered no question yet, when the stamp lies in the future (the server's clock was set back), or before
     /// this machine started: a moment cannot say so, and zero would be later than the truth.
@@ -55,6 +62,12 @@ impl Sample {
         let micros = (self.sent.as_micros() + stamp).checked_sub(self.time)?;
         let at = Moment::from_micros(micros);
         (at <= now + AHEAD_MAX).then_some(at.min(now))
+    }
+
+    /// The server read its clock before it was heard of, so at least so much has passed on it since.
+    fn time_at(&self, now: Moment) -> u64 {
+        let passed = now.since(self.received);
+        self.time + (passed - passed / DRIFT).as_micros() as u64
     }
 
     /// When something that the server stamped happened, on this machine's clock: never earlier than it did. It happened
@@ -96,6 +109,18 @@ mod tests {
         let now = Moment::from_micros(102 * SECOND);
         assert_eq!(asked.as_of_to_moment(4990 * SECOND, now), Some(Moment::from_micros(90 * SECOND)));
         assert_eq!(asked.entry_to_moment(4_990_000), Moment::from_micros(91 * SECOND + 1000));
+    }
+
+    #[test]
+    fn the_time_of_another_machine_is_never_later_than_it_is() {
+        let asked = sample(100 * SECOND, 101 * SECOND, 5000 * SECOND);
+        assert_eq!(asked.time_at(Moment::from_micros(101 * SECOND)), 5000 * SECOND);
+        // The clock was read at 100 s at the earliest and at 101 s at the latest: it is at 5010 or 5009 now, or a drift less.
+        assert_eq!(asked.time_at(Moment::from_micros(110 * SECOND)), 5009 * SECOND - 9_000);
+        assert_eq!(
+            asked.as_of_to_moment(asked.time_at(Moment::from_micros(110 * SECOND)), Moment::from_micros(110 * SECOND)),
+            Some(Moment::from_micros(109 * SECOND - 9_000))
+        );
     }
 
     #[test]

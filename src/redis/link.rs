@@ -20,6 +20,7 @@ use crate::ports::SharedError;
 use crate::protocol::rules::{self, Rule};
 
 use super::Settings;
+use super::cluster::{Cluster, slot_of};
 use super::counts::Counts;
 use super::reason::{phrase, phrase_of_making};
 use super::scripts;
@@ -58,8 +59,12 @@ pub(super) struct Maker {
 enum Source {
     /// Always at one address.
     Address(Pool),
+    /// The same, read when it is needed: whoever told it may have told nonsense.
+    Named(SecretString),
     /// Where Sentinel says.
     Sentinels(Sentinels),
+    /// Where the cluster has this slot.
+    Cluster(Cluster, u16),
 }
 
 /// The connection for one purpose.
@@ -100,26 +105,59 @@ enum Next {
 }
 
 impl Maker {
-    /// Prepares to make connections; makes none.
-    pub(super) fn new(settings: &Settings, counts: Counts) -> Result<Self, StartError> {
+    /// Prepares to make connections, to whoever has this key; makes none.
+    pub(super) fn new(settings: &Settings, stream: &str, counts: Counts) -> Result<Self, StartError> {
         let (url, replicas, io) = (&settings.url, settings.replicas, settings.io.clone());
-        let source = match Sentinels::is_meant_by(url.expose_secret()) {
-            true => {
-                let sentinels = Sentinels::parse(url.expose_secret());
-                Source::Sentinels(sentinels.map_err(|what| StartError::Url { what: what.to_owned() })?)
-            }
-            false => Source::Address(pool(url).map_err(|what| StartError::Url { what })?),
-        };
+        let source = Source::of(url, stream).map_err(|what| StartError::Url { what })?;
         let server = Arc::new(Server::of(settings.consistency));
         Ok(Self { source, replicas, io, server, counts })
     }
 
-    /// Who says where the primary is, if it is not always at one address.
+    /// The cluster, if it is one.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        match &self.source {
+            Source::Address(_) | Source::Named(_) | Source::Sentinels(_) => None,
+            Source::Cluster(cluster, _) => Some(cluster.clone()),
+        }
+    }
+
+    /// Who names the primary, if they are sentinels.
     pub(super) fn sentinels(&self) -> Option<Sentinels> {
         match &self.source {
-            Source::Address(_) => None,
+            Source::Address(_) | Source::Named(_) | Source::Cluster(..) => None,
             Source::Sentinels(sentinels) => Some(sentinels.clone()),
         }
+    }
+
+    /// Whether the primary may come to be at another address, and somebody can be asked where.
+    pub(super) fn may_move(&self) -> bool {
+        !matches!(self.source, Source::Address(_) | Source::Named(_))
+    }
+
+    /// Where the primary is, as whoever knows says now.
+    pub(super) async fn address(&self) -> Option<String> {
+        match &self.source {
+            Source::Address(_) | Source::Named(_) => None,
+            Source::Sentinels(sentinels) => sentinels.primary().await.ok(),
+            Source::Cluster(cluster, slot) => cluster.look().await.owner(*slot).map(str::to_owned),
+        }
+    }
+
+    /// The same for whoever has this key in a cluster: not the server that all other connections agree on.
+    pub(super) fn for_key(&self, key: &str) -> Self {
+        match &self.source {
+            Source::Address(_) | Source::Named(_) | Source::Sentinels(_) => self.clone(),
+            Source::Cluster(cluster, _) => self.elsewhere(Source::Cluster(cluster.clone(), slot_of(key))),
+        }
+    }
+
+    /// The same for one server of the cluster, at an address that it told.
+    pub(super) fn for_address(&self, cluster: &Cluster, address: &str) -> Self {
+        self.elsewhere(Source::Named(cluster.url_of(address)))
+    }
+
+    fn elsewhere(&self, source: Source) -> Self {
+        Self { source, server: Arc::new(Server::of(self.server.consistency())), ..self.clone() }
     }
 
     /// Makes a connection of its own and asks the server who it is, on the I/O runtime, within a second.
@@ -135,9 +173,25 @@ impl Maker {
 }
 
 impl Source {
+    fn of(url: &SecretString, stream: &str) -> Result<Self, String> {
+        let text = url.expose_secret();
+        if Sentinels::is_meant_by(text) {
+            return Ok(Self::Sentinels(Sentinels::parse(text)?));
+        }
+        if Cluster::is_meant_by(text) {
+            return Ok(Self::Cluster(Cluster::parse(text)?, slot_of(stream)));
+        }
+        pool(url).map(Self::Address)
+    }
+
     async fn pool(&self) -> Result<Pool, String> {
         match self {
             Self::Address(pool) => Ok(pool.clone()),
+            Self::Named(url) => pool(url),
+            Self::Cluster(cluster, slot) => {
+                let map = cluster.look().await;
+                pool(&cluster.url_of(map.owner(*slot).ok_or("no server of the cluster knows who has the slot")?))
+            }
             Self::Sentinels(sentinels) => {
                 let address = sentinels.primary().await.map_err(|error| error.to_string())?;
                 pool(&sentinels.url_of(&address))
@@ -244,11 +298,17 @@ impl Link {
 
     fn accept(&self, held: &Held, replies: Vec<Value>) -> Result<Vec<Value>, SharedError> {
         // A server that answers so is, for now or for good, not the one to talk to.
-        for code in ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM"] {
+        let is_by_slot = matches!(self.0.maker.source, Source::Cluster(..));
+        for code in ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "CLUSTERDOWN"] {
             if replies.iter().any(|reply| has_code(reply, code)) {
                 self.let_go(held.serial, true);
                 return Err(unavailable(code));
             }
+        }
+        // The key of this link has another server now: the next connection finds it.
+        if is_by_slot && replies.iter().any(|reply| has_code(reply, "MOVED")) {
+            self.let_go(held.serial, false);
+            return Err(unavailable("MOVED"));
         }
         match held.epoch == self.0.maker.server.epoch() || !rules::is_on(Rule::OldTagIsAMiss) {
             true => Ok(replies),

@@ -2,14 +2,17 @@
 //!
 //! [`Redis::connect`] is the door. The roof hands what comes out to the cache and the intake, through the ports; nobody else
 //! knows Redis. Everything here may fail without an answer becoming wrong: a value not got is a miss, a fill not landed costs
-//! a copy, and a stream not read lets the fence age. Upholds I5, I6, I7, I12, I13.
+//! a copy, and a stream not read lets the fence age. Where the primary may move, `sentinel` or `cluster` says where it is; `links`
+//! reaches the values that a cluster spreads. Upholds I5, I6, I7, I12, I13.
 
 mod clock;
+mod cluster;
 mod counts;
 mod eventual;
 mod history;
 mod keys;
 mod link;
+mod links;
 mod nodes;
 mod question;
 mod reason;
@@ -46,11 +49,12 @@ pub use start::StartError;
 pub use stream::RedisStream;
 pub use walk::{Step, Walk};
 
+use cluster::Cluster;
 use eventual::Reader;
 use link::{Link, Maker};
+use links::Links;
 use nodes::{Alive, Heartbeat, Node};
 use sentinel::{NoPrimary, Sentinels};
-use server::Server;
 use tail::Tail;
 
 /// The stream is asked once in this part of the staleness bound.
@@ -63,7 +67,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 /// How Redis is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://`, `rediss://` or `redis+sentinel://`.
+    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`.
     pub url: SecretString,
     /// How many replicas every write, and every question that moves the fence, waits for.
     pub replicas: u32,
@@ -96,6 +100,11 @@ pub struct Redis {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// Whether a `redis+cluster://` URL can be read; a phrase without anything of it.
+pub fn check_cluster_url(url: &str) -> Result<(), &'static str> {
+    Cluster::parse(url).map(|_| ())
+}
+
 /// Whether a `redis+sentinel://` URL can be read; a phrase without anything of it.
 pub fn check_sentinel_url(url: &str) -> Result<(), &'static str> {
     Sentinels::parse(url).map(|_| ())
@@ -119,15 +128,16 @@ impl Redis {
     fn prepare(settings: Settings) -> Result<Self, StartError> {
         let counts = Counts::default();
         let keys = Arc::new(Keys::new(&settings.prefix)?);
-        let maker = Maker::new(&settings, counts.clone())?;
+        let maker = Maker::new(&settings, keys.changes(), counts.clone())?;
         let changes = Link::new(&maker, "changes");
         // Without a fence it still says whether the stream is heard of, here.
         let (heard, alive) = (Fence::asked(), Alive::default());
         let is_eventual = settings.consistency == Consistency::Eventual;
         let period = if is_eventual { settings.bounds.staleness } else { settings.bounds.staleness / QUESTIONS_PER_BOUND };
         let shared = RedisShared {
-            values: Link::new(&maker, "values"),
-            changes: changes.clone(),
+            values: Links::new(&maker, &Link::new(&maker, "values"), "values"),
+            changes: Links::new(&maker, &changes, "changes"),
+            stream: changes.clone(),
             keys: keys.clone(),
             clock: Default::default(),
             ttl: settings.bounds.ttl,
@@ -171,10 +181,24 @@ impl Redis {
         let (connection, server) = made.map_err(|what| StartError::Unreachable { what })?;
         let consistency = self.maker.server.consistency();
         server.check(consistency)?;
-        match consistency {
-            Consistency::Bounded => start::check_fence(connection, &self.shared.keys, &server).await,
-            Consistency::Eventual => Ok(()),
+        if server.is_in_cluster && self.maker.cluster().is_none() {
+            return Err(StartError::InCluster);
         }
+        match consistency {
+            Consistency::Bounded => start::check_fence(connection, &self.shared.keys, &server).await?,
+            Consistency::Eventual => {}
+        }
+        self.check_masters(consistency).await
+    }
+
+    /// The other masters of a cluster.
+    async fn check_masters(&self, consistency: Consistency) -> Result<(), StartError> {
+        let Some(cluster) = self.maker.cluster() else { return Ok(()) };
+        for master in cluster.map().masters() {
+            let made = self.maker.for_address(&cluster, &master).make().await;
+            made.map_err(|what| StartError::Unreachable { what })?.1.check(consistency)?;
+        }
+        Ok(())
     }
 
     /// Claims the prefix for a Clerk instance, or finds it claimed by another. When Redis cannot be reached the claim is made
@@ -183,7 +207,7 @@ impl Redis {
         let ours = self.instance.get_or_init(|| instance.to_owned());
         let keys = &self.shared.keys;
         let unreachable = |error: crate::ports::SharedError| StartError::Unreachable { what: error.to_string() };
-        let found = start::claim(&self.shared.changes, keys, ours).await.map_err(unreachable)?;
+        let found = start::claim(&self.shared.stream, keys, ours).await.map_err(unreachable)?;
         start::check_instance(keys, &found, ours)
     }
 
@@ -227,7 +251,9 @@ impl Redis {
     }
 
     fn node(&self, journal: &str) -> &Node {
-        self.node.get_or_init(|| Node::new(Link::new(&self.maker, "nodes"), self.shared.keys.clone(), journal))
+        self.node.get_or_init(|| {
+            Node::new(Link::new(&self.maker.for_key(self.shared.keys.nodes()), "nodes"), self.shared.keys.clone(), journal)
+        })
     }
 
     /// Begins to feed `sink`, to move the fence, and to say that this node is alive with this journal. Once per `Redis`.
@@ -238,9 +264,8 @@ impl Redis {
             Consistency::Bounded => self.spawn_bounded(sink),
             Consistency::Eventual => self.spawn_eventual(sink),
         }
-        if let Some(sentinels) = self.maker.sentinels() {
-            let following = follow(sentinels, self.maker.server.clone(), self.stop.subscribe());
-            self.tasks().push(self.maker.io.spawn(following));
+        if self.maker.may_move() {
+            self.tasks().push(self.maker.io.spawn(follow(self.maker.clone(), self.stop.subscribe())));
         }
     }
 
@@ -296,8 +321,9 @@ impl Redis {
     }
 }
 
-/// Twice a second: whether the sentinels name another primary than before. All connections are made anew then.
-async fn follow(sentinels: Sentinels, server: Arc<Server>, mut stop: watch::Receiver<bool>) {
+/// Twice a second: whether the sentinels name another primary than before, or the cluster another master of the stream. All
+/// connections to it are made anew then.
+async fn follow(maker: Maker, mut stop: watch::Receiver<bool>) {
     let mut known = None;
     let mut ticks = interval(FOLLOW_EVERY);
     loop {
@@ -305,10 +331,10 @@ async fn follow(sentinels: Sentinels, server: Arc<Server>, mut stop: watch::Rece
             _ = ticks.tick() => {}
             _ = stop.wait_for(|is_stopped| *is_stopped) => return,
         }
-        let Ok(address) = sentinels.primary().await else { continue };
+        let Some(address) = maker.address().await else { continue };
         if known.replace(address.clone()).is_some_and(|known| known != address) {
-            info!("the sentinels name another primary");
-            server.depose();
+            info!("another primary is named");
+            maker.server.depose();
         }
     }
 }

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 
+use crate::clock;
 use crate::domain::{List, UserId, digest_of};
 use crate::ports::{Fence, Landed, Lease, SharedError, SharedTier, SharedValue};
 use crate::protocol::rules::{self, Rule};
@@ -19,6 +20,7 @@ use super::clock::StreamClock;
 use super::counts::Counts;
 use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::links::Links;
 use super::scripts;
 use super::token::{hex, token};
 
@@ -31,8 +33,10 @@ const BATCH_MAX: usize = 100;
 
 /// Values and guards in Redis.
 pub struct RedisShared {
-    pub(super) values: Link,
-    pub(super) changes: Link,
+    pub(super) values: Links,
+    pub(super) changes: Links,
+    /// The server of the change stream, whose clock dates readings.
+    pub(super) stream: Link,
     pub(super) keys: Arc<Keys>,
     pub(super) clock: StreamClock,
     pub(super) ttl: Duration,
@@ -57,7 +61,7 @@ impl RedisShared {
         let mut question = redis::pipe();
         question.cmd("GET").arg(self.keys.value(user));
         question.cmd("HMGET").arg(self.keys.guard(user)).arg(&["lease", "as_of", "digest"]);
-        let replies = self.values.ask(&question, ANSWER_TIME_MAX).await?;
+        let replies = self.values.ask(&self.keys.value(user), &question, ANSWER_TIME_MAX).await?;
         let [value, guard] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
         if is_wrong_type(&value) || is_wrong_type(&guard) {
             return Ok(Looked::Foreign);
@@ -77,8 +81,8 @@ impl RedisShared {
         if hex(&digest_of(body)) != digest && rules::is_on(Rule::DigestTiesValueToGuard) {
             return Looked::Mismatch;
         }
-        let as_of = self.clock.as_of_to_moment(stamp, self.values.epoch());
-        match as_of.map(|as_of| if rules::is_on(Rule::AgeOutlivesTheTier) { as_of } else { crate::clock::now() }) {
+        let as_of = self.clock.as_of_to_moment(stamp, self.stream.epoch());
+        match as_of.map(|as_of| if rules::is_on(Rule::AgeOutlivesTheTier) { as_of } else { clock::now() }) {
             Some(as_of) => Looked::Hit(SharedValue { list, as_of, stamp, token: token.into() }),
             // When it was read cannot be told, so it cannot be an answer.
             None => Looked::Absent,
@@ -104,18 +108,31 @@ impl RedisShared {
     }
 
     async fn begin(&self, user: &UserId) -> Result<Lease, SharedError> {
-        let mut call = scripts::BEGIN.on(&[&self.keys.guard(user)]);
+        let guard = self.keys.guard(user);
+        let mut call = scripts::BEGIN.on(&[&guard]);
         call.arg(token()).arg(millis(FILL_TIME_MAX + GUARD_BEYOND));
-        let reply = one(&self.values, call, ANSWER_TIME_MAX).await?;
+        // A stamp is only ever read with the clock of the stream's server: no other server's TIME will do.
+        let estimated = match self.values.are_many() {
+            true => Some(self.clock.time(self.stream.epoch()).ok_or_else(|| unavailable("the stream's clock is not known"))?),
+            false => None,
+        };
+        let reply = self.values.one(&guard, call, ANSWER_TIME_MAX).await?;
         let (token, seconds, micros) = read::<(String, u64, u64)>(reply)?;
-        Ok(Lease { user: user.clone(), token: token.into(), stamp: seconds * 1_000_000 + micros })
+        let stamp = estimated.unwrap_or(seconds * 1_000_000 + micros);
+        Ok(Lease { user: user.clone(), token: token.into(), stamp })
     }
 
     async fn land(&self, lease: Lease, list: &List, keep: Option<Duration>) -> Result<Landed, SharedError> {
-        let mut call = scripts::LAND.on(&[&self.keys.value(&lease.user), &self.keys.guard(&lease.user)]);
+        let value = self.keys.value(&lease.user);
+        let mut call = scripts::LAND.on(&[&value, &self.keys.guard(&lease.user)]);
         call.arg(&*lease.token).arg(lease.stamp).arg(hex(&list.digest())).arg(&list.body()[..]);
         call.arg(millis(self.ttl)).arg(millis(keep.unwrap_or(self.ttl))).arg(millis(GUARD_BEYOND));
-        let landed = match one(&self.values, call, ANSWER_TIME_MAX).await {
+        if self.values.are_many() {
+            let as_of = self.clock.as_of_to_moment(lease.stamp, self.stream.epoch());
+            let as_of = as_of.ok_or_else(|| unavailable("the stream's clock is not known"))?;
+            call.arg(millis(clock::now().since(as_of)));
+        }
+        let landed = match self.values.one(&value, call, ANSWER_TIME_MAX).await {
             Ok(reply) => read::<String>(reply),
             Err(error) => Err(error),
         };
@@ -138,9 +155,10 @@ impl RedisShared {
     }
 
     async fn release(&self, lease: Lease) {
-        let mut call = scripts::RELEASE.on(&[&self.keys.guard(&lease.user)]);
+        let guard = self.keys.guard(&lease.user);
+        let mut call = scripts::RELEASE.on(&[&guard]);
         call.arg(&*lease.token);
-        if let Err(error) = one(&self.values, call, ANSWER_TIME_MAX).await {
+        if let Err(error) = self.values.one(&guard, call, ANSWER_TIME_MAX).await {
             debug!(%error, "a lease is left to expire");
         }
     }
@@ -157,14 +175,31 @@ impl RedisShared {
     }
 
     async fn invalidate_batch(&self, users: &[UserId]) -> Result<(), SharedError> {
-        let mut pipeline = Pipeline::with_capacity(users.len());
-        for user in users {
-            let mut call = scripts::INVALIDATE.on(&[&self.keys.value(user), &self.keys.guard(user)]);
-            call.arg(token()).arg(millis(GUARD_BEYOND));
-            pipeline.add_command(call);
+        let call = |user: &UserId| {
+            let value = self.keys.value(user);
+            let call = invalidation(&value, &self.keys.guard(user));
+            (value, call)
+        };
+        let calls: Vec<_> = users.iter().map(call).collect();
+        let replies = self.changes.confirm(&calls, ANSWER_TIME_MAX).await?;
+        for (user, reply) in users.iter().zip(replies) {
+            match (&reply, self.changes.are_many()) {
+                (Value::ServerError(_), true) => self.invalidate_moving(user).await?,
+                _ => read::<u64>(reply).map(|_| ())?,
+            }
         }
-        let replies = self.changes.confirm(&pipeline, ANSWER_TIME_MAX).await?;
-        replies.into_iter().try_for_each(|reply| read::<u64>(reply).map(|_| ()))
+        Ok(())
+    }
+
+    /// While a slot moves between masters, its keys may be on two of them, and a script that makes a key again is refused
+    /// half-way. One by one, and the guard first: without it no fill lands and no value is vouched for.
+    async fn invalidate_moving(&self, user: &UserId) -> Result<(), SharedError> {
+        for key in [self.keys.guard(user), self.keys.value(user)] {
+            let mut delete = redis::cmd("DEL");
+            delete.arg(&key);
+            read::<u64>(self.changes.confirm_moving(&key, &delete, ANSWER_TIME_MAX).await?)?;
+        }
+        Ok(())
     }
 }
 
@@ -191,9 +226,16 @@ impl SharedTier for RedisShared {
 
     fn is_reachable(&self) -> bool {
         // The fence moves only while a primary answers; a connection that nobody used lately knows nothing.
-        let now = crate::clock::now();
+        let now = clock::now();
         now.since(self.fence.load(now)) <= self.staleness
     }
+}
+
+/// A change of the user passes.
+fn invalidation(value: &str, guard: &str) -> redis::Cmd {
+    let mut call = scripts::INVALIDATE.on(&[value, guard]);
+    call.arg(token()).arg(millis(GUARD_BEYOND));
+    call
 }
 
 /// One command and its reply.

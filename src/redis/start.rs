@@ -70,6 +70,9 @@ pub enum StartError {
         /// How it refused.
         what: String,
     },
+    /// It is one of several that share the keys.
+    #[error("this Redis is part of a cluster; write redis+cluster://host:port,host:port in REDIS_URL")]
+    InCluster,
     /// It is a replica.
     #[error("this Redis is a replica; name the primary in REDIS_URL")]
     Replica,
@@ -105,6 +108,8 @@ pub(super) struct ServerInfo {
     /// The version of Redis that it is, or says it is like.
     pub version: String,
     pub has_role: bool,
+    /// It shares the keys with others.
+    pub is_in_cluster: bool,
     pub is_primary: bool,
     pub replid: String,
     pub eviction_policy: String,
@@ -130,6 +135,7 @@ impl ServerInfo {
         Self {
             name: if valkey.is_empty() { format!("Redis {version}") } else { format!("Valkey {valkey}") },
             version,
+            is_in_cluster: of("cluster_enabled") == "1",
             has_role: !of("role").is_empty(),
             is_primary: of("role") == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
             replid: of("master_replid"),

@@ -15,6 +15,7 @@ use crate::ports::SharedError;
 use super::Redis;
 use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read};
+use super::links::Links;
 use super::shared::one;
 
 /// Keys looked at in one step, as Redis counts them.
@@ -31,27 +32,35 @@ pub struct Step {
 
 /// A walk, wherever it stands.
 pub struct Walk {
-    link: Link,
+    links: Links,
     keys: Arc<Keys>,
-    /// None: over.
-    cursor: Option<u64>,
+    /// The servers that are left, this one last; none: not begun.
+    left: Option<Vec<Link>>,
+    cursor: u64,
 }
 
 impl Redis {
     /// Begins a walk.
     pub fn walk(&self) -> Walk {
-        Walk { link: self.shared.values.clone(), keys: self.shared.keys.clone(), cursor: Some(0) }
+        Walk { links: self.shared.values.clone(), keys: self.shared.keys.clone(), left: None, cursor: 0 }
     }
 }
 
 impl Walk {
     /// The next step, maybe by nobody; none when the walk is over. After an error the same step is taken again.
     pub async fn step(&mut self) -> Result<Option<Step>, SharedError> {
-        let Some(cursor) = self.cursor else { return Ok(None) };
+        let left = match &mut self.left {
+            Some(left) => left,
+            None => self.left.insert(self.links.everywhere().await),
+        };
+        let Some(link) = left.last() else { return Ok(None) };
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(STEP_KEYS);
-        let (next, keys) = read::<(u64, Vec<Vec<u8>>)>(one(&self.link, scan, ANSWER_TIME_MAX).await?)?;
-        self.cursor = Some(next).filter(|next| *next != 0);
+        scan.arg(self.cursor).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(STEP_KEYS);
+        let (next, keys) = read::<(u64, Vec<Vec<u8>>)>(one(link, scan, ANSWER_TIME_MAX).await?)?;
+        self.cursor = next;
+        if next == 0 {
+            left.pop();
+        }
         let owner = |key: &Vec<u8>| Some((self.keys.user_of(std::str::from_utf8(key).ok()?)?, key.starts_with(b"{")));
         let found: Vec<(UserId, bool)> = keys.iter().filter_map(owner).collect();
         let values = found.iter().filter(|(_, is_guard)| !is_guard).count();

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod change_stream;
+mod cluster;
 mod commands;
 mod contract_checks;
 mod contract_freshness;

@@ -328,7 +328,7 @@ async fn start_refuses_a_redis_that_cannot_carry_the_protocol() {
     let primary = RedisServer::start();
     let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", primary.port())]);
     assert_eq!(connect(&replica.url()).await.expect_err("refused"), StartError::Replica);
-    assert!(matches!(connect("redis+cluster://127.0.0.1").await, Err(StartError::Url { .. })));
+    assert!(matches!(connect("redis+cluster://127.0.0.1/1").await, Err(StartError::Url { .. })));
     assert!(matches!(connect("http://secret@127.0.0.1").await, Err(StartError::Url { what }) if !what.contains("secret")));
 }
 

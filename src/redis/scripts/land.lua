@@ -4,7 +4,7 @@
 --
 -- KEYS: the value, the guard.
 -- ARGV: lease, as-of (microseconds of this server's clock), digest, body, TTL (ms), life beyond which it must not be kept
--- (ms), how much longer the guard lives (ms).
+-- (ms), how much longer the guard lives (ms), how old the reading is (ms) where the as-of is of another server's clock.
 -- Answers 'landed', 'lease' or 'newer'.
 
 local lease = redis.call('HGET', KEYS[2], 'lease')
@@ -15,11 +15,12 @@ if lease and lease ~= ARGV[1] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+if ARGV[8] then now = tonumber(ARGV[2]) + tonumber(ARGV[8]) * 1000 end
 -- without redis-3: ARGV[2] = string.format('%.0f', now)
--- An as-of that is no number was not written by us; one that lies ahead is from before this server's clock was set back, and
--- would keep everything out until the clock has caught up. Neither refuses anything.
+-- An as-of that is no number was not written by us; one that lies ahead, by more than two estimates of that clock may differ,
+-- is from before it was set back, and would keep everything out until it has caught up. Neither refuses anything.
 local landed = tonumber(redis.call('HGET', KEYS[2], 'as_of') or '')
-if landed and landed > tonumber(ARGV[2]) and landed <= now then
+if landed and landed > tonumber(ARGV[2]) and landed <= now + 1000000 then
   return 'newer'
 end
 

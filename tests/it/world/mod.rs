@@ -5,6 +5,7 @@ pub mod asking;
 pub mod blind_proxy;
 pub mod certificates;
 pub mod changes;
+pub mod cluster;
 pub mod crowd;
 pub mod dice;
 pub mod effect;

@@ -1,0 +1,54 @@
+//! Redis Cluster: the values are spread over masters, the change stream is on one. Slots move, masters fail, and their clocks
+//! differ; no answer becomes wrong by it. I2, I5, I6, I7.
+
+mod failures;
+mod moves;
+mod round;
+mod watch;
+
+use crate::world::cluster::Cluster;
+use crate::world::service::{Setup, World};
+use crate::world::wait::until;
+
+const WORKS: &str = "harbour-works";
+const STREAM: &str = "user-orgs:~changes";
+const CROWD: usize = 12;
+
+fn setup(cluster: &mut Cluster) -> Setup {
+    let redis_url = Some(cluster.url());
+    Setup { redis: Some(cluster.take_stream_master()), redis_url, ..Setup::crowded(CROWD) }
+}
+
+fn path(user: &str) -> String {
+    format!("/v1/users/{user}/orgs/{WORKS}")
+}
+
+fn value(user: &str) -> String {
+    format!("user-orgs:{user}")
+}
+
+fn guard(user: &str) -> String {
+    format!("{{user-orgs:{user}}}:guard")
+}
+
+/// Nobody is a member any more, on any node; acknowledged.
+async fn revoke(world: &World, user: &str) {
+    let left = world.change(|clerk| clerk.revoke(user, WORKS));
+    world.deliver(&left).await;
+}
+
+/// The same, sent again until it is taken, as Svix does.
+async fn revoke_until_taken(world: &World, user: &str) {
+    let left = world.change(|clerk| clerk.revoke(user, WORKS));
+    for message in &left.messages {
+        let endpoint = world.nodes[0].webhooks();
+        let deliver = async || world.clerk.sender().deliver_now(message, &endpoint).await.is_taken().then_some(());
+        until("the message to be taken", deliver).await;
+    }
+}
+
+async fn is_refused_everywhere(world: &World, user: &str) {
+    for node in 0..world.nodes.len() {
+        until("the revocation", async || (world.ask(node, &path(user)).await.ok()?.status == 404).then_some(())).await;
+    }
+}
