@@ -1,5 +1,6 @@
 #!lua
--- land: makes a reading the value, if its lease is still the guard's and no later reading is there. Equals `Guard::land`.
+-- land: makes a reading the value, if its lease is still the guard's and no later reading is there. Equals `Guard::land`, but
+-- for a clock that was set back.
 -- Unflagged: a full Redis refuses it, which costs only the shared copy.
 --
 -- KEYS: the value, the guard.

@@ -74,7 +74,10 @@ async fn each<F: Future<Output = Read>>(members: usize, ask: impl Fn(usize) -> F
         let asked = ask(n);
         async move { (n, asked.await) }
     });
-    futures_util::stream::iter(asks).buffer_unordered(AT_ONCE).for_each(|(n, read)| std::future::ready(look(n, read))).await;
+    let mut answers = std::pin::pin!(futures_util::stream::iter(asks).buffer_unordered(AT_ONCE));
+    while let Some((n, read)) = answers.next().await {
+        look(n, read);
+    }
 }
 
 fn expect_rows(n: usize, read: &Read, expected: usize) {

@@ -186,7 +186,8 @@ impl Street {
 
     /// Every node, and every value left in Redis, says what the origin says.
     pub async fn expect_the_truth_everywhere(&self, redis: &RedisServer) -> anyhow::Result<()> {
-        for user in self.history().users() {
+        let users = self.history().users();
+        for user in users {
             let truth = truth(&self.clerk.lock(), &user);
             for node in 0..self.caller.nodes.len() {
                 let read = self.caller.ask(node, Question::list(&user)).await;
@@ -205,7 +206,8 @@ impl Street {
 
     /// The same, as soon as an origin that lagged is forgotten: what it left out may be kept for some seconds.
     pub async fn expect_the_truth_everywhere_soon(&self) {
-        for user in self.history().users() {
+        let users = self.history().users();
+        for user in users {
             let expected = truth(&self.clerk.lock(), &user).map_or(Said::UserUnknown, Said::Rows);
             for node in 0..self.caller.nodes.len() {
                 until(&format!("node {node} to tell of {user} what is so: {expected:?}"), async || {
