@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::watch::Watch;
-use super::{CROWD, STREAM, WORKS, guard, is_refused_everywhere, path, revoke, revoke_until_taken, setup, value};
+use super::{CROWD, STREAM, WORKS, guard, is_refused_everywhere, path, revoke, setup, value};
 use crate::world::asking::crowd;
 use crate::world::cluster::Cluster;
 use crate::world::redis_server::query;
@@ -56,7 +56,7 @@ async fn i6_the_master_of_the_stream_fails_and_nobody_says_yes_beyond_the_bound(
         world.redis_ref().pause();
         let failed = Instant::now();
         for user in &users {
-            revoke_until_taken(world, user).await;
+            revoke(world, user).await;
         }
         println!("taken again {:?} after the master stood still", failed.elapsed());
         watch.acknowledged(bound);

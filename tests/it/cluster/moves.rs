@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::watch::Watch;
-use super::{CROWD, STREAM, WORKS, guard, is_refused_everywhere, path, revoke, revoke_until_taken, setup, value};
+use super::{CROWD, STREAM, WORKS, guard, is_refused_everywhere, path, revoke, setup, value};
 use crate::world::asking::crowd;
 use crate::world::cluster::Cluster;
 use crate::world::redis_server::query;
@@ -78,7 +78,7 @@ async fn i6_the_slot_of_the_stream_moves_and_every_node_is_right_again_within_tw
         cluster.move_keys(&[STREAM], from, to);
         cluster.end_move(&slot, from, to);
         let moved = Instant::now();
-        revoke_until_taken(world, &kofi).await;
+        revoke(world, &kofi).await;
         is_refused_everywhere(world, &kofi).await;
         // Right again is who has read the stream at its new place to its end, and answers from memory by it.
         cluster.until_whole().await;
