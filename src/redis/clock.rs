@@ -1,6 +1,7 @@
 //! The server's clock against this machine's, from the bracket of a question: sent, its TIME, received. Written by the tail
 //! and read by the shared tier. No two machines' clocks are compared: only durations travel (I6, I7).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::clock;
 use crate::domain::Moment;
+use crate::protocol::facts::FACTS_WINDOW;
 
 /// A step smaller than this is drift or a slow answer.
 const STEP_MIN: Duration = Duration::from_millis(100);
@@ -18,7 +20,15 @@ const AHEAD_MAX: Duration = Duration::from_millis(5);
 
 /// The last known relation of the two clocks, shared between the tail and the shared tier.
 #[derive(Debug, Clone, Default)]
-pub struct StreamClock(Arc<ArcSwapOption<Sample>>);
+pub struct StreamClock(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    sample: ArcSwapOption<Sample>,
+    /// Stamps that may be from before the clock was set back: they would make a reading younger than it is. No reading is
+    /// kept for longer than this is long.
+    twofold: ArcSwapOption<RangeInclusive<u64>>,
+}
 
 /// One question: the server's TIME was read between `sent` and `received`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +46,35 @@ pub struct Sample {
 impl StreamClock {
     /// Notes a question.
     pub fn set(&self, sample: Sample) {
-        self.0.store(Some(Arc::new(sample)));
+        self.0.sample.store(Some(Arc::new(sample)));
+    }
+
+    /// Notes that the clock was found set back, between two questions: what it said before it says once more.
+    pub fn was_set_back(&self, earlier: &Sample, later: &Sample) {
+        let last = earlier.time + later.received.since(earlier.sent).as_micros() as u64;
+        let first = last.saturating_sub(FACTS_WINDOW.as_micros() as u64);
+        let known = self.0.twofold.load();
+        let first = known.as_ref().map_or(first, |known| first.min(*known.start()));
+        let last = known.as_ref().map_or(last, |known| last.max(*known.end()));
+        self.0.twofold.store(Some(Arc::new(first..=last)));
     }
 
     /// The TIME of the server of `epoch`, in microseconds: never later than it is. None as below.
     pub fn time(&self, epoch: u64) -> Option<u64> {
-        let sample = self.0.load();
+        let sample = self.0.sample.load();
         let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
         Some(sample.time_at(clock::now()))
     }
 
     /// When a reading stamped by the server of `epoch` began, on this machine's clock: never later than it did. None when
-    /// that server answered no question yet, when the stamp lies in the future (the server's clock was set back), or before
-    /// this machine started: a moment cannot say so, and zero would be later than the truth.
+    /// that server answered no question yet, when the stamp lies in the future or may be from before its clock was set back, or
+    /// before this machine started: a moment cannot say so, and zero would be later than the truth.
     pub fn as_of_to_moment(&self, stamp: u64, epoch: u64) -> Option<Moment> {
-        let sample = self.0.load();
+        let sample = self.0.sample.load();
         let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
+        if self.0.twofold.load().as_ref().is_some_and(|twofold| twofold.contains(&stamp)) {
+            return None;
+        }
         sample.as_of_to_moment(stamp, clock::now())
     }
 }
@@ -80,6 +103,12 @@ impl Sample {
     /// The same for the id of an entry, which has milliseconds only.
     pub fn entry_to_moment(&self, entry_ms: u64) -> Moment {
         self.stamp_to_moment((entry_ms + 1) * 1000)
+    }
+
+    /// Whether the server's clock says less than it must: it was set back since, by more than drift can be.
+    pub fn is_set_back_since(&self, earlier: &Sample) -> bool {
+        let passed_min = self.sent.since(earlier.received);
+        self.time + (STEP_MIN.as_micros() as u64) < earlier.time + passed_min.as_micros() as u64
     }
 
     /// Whether the server's clock stepped between two questions to the same server: no offset fits both brackets.
@@ -149,5 +178,22 @@ mod tests {
         check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND + 120_000), true);
         check(sample(101 * SECOND, 101 * SECOND + 500, 5001 * SECOND - 120_000), true);
         check(sample(701 * SECOND, 701 * SECOND + 500, 5601 * SECOND + 600_000), false);
+    }
+
+    #[test]
+    fn i7_what_the_clock_says_twice_dates_nothing() {
+        let before = Sample { epoch: 1, ..sample(100 * SECOND, 100 * SECOND + 500, 5000 * SECOND) };
+        let after = sample(101 * SECOND, 101 * SECOND + 500, 4991 * SECOND);
+        assert!(after.is_set_back_since(&before) && !before.is_set_back_since(&before));
+        assert!(!sample(101 * SECOND, 101 * SECOND + 500, 5011 * SECOND).is_set_back_since(&before), "set forward");
+        assert!(!sample(101 * SECOND, 109 * SECOND, 5001 * SECOND).is_set_back_since(&before), "slow");
+
+        let clock = StreamClock::default();
+        clock.set(Sample { received: clock::now(), sent: clock::now(), ..after });
+        let is_told = |seconds: u64| clock.as_of_to_moment(seconds * SECOND, 1).is_some();
+        assert!(is_told(4990));
+        clock.was_set_back(&before, &after);
+        assert_eq!([4990, 4991].map(is_told), [false, false], "before or after the step");
+        assert_eq!(clock.0.twofold.load().as_deref().map(RangeInclusive::end), Some(&(5001 * SECOND + 500)));
     }
 }

@@ -183,7 +183,10 @@ impl Tail {
         if matches!(judged, Tailed::Broken(_)) {
             return judged;
         }
-        if earlier.is_some_and(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(&earlier)) {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(earlier)) {
+            if sample.is_set_back_since(&earlier) {
+                self.clock.was_set_back(&earlier, sample);
+            }
             return Tailed::Broken(Break::ClockStepped);
         }
         let is_told = answer.history.replid.as_ref() == Some(&answer.reply.replid);

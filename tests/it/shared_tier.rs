@@ -63,6 +63,25 @@ async fn a_clock_of_redis_that_is_set_back_keeps_nothing_out_of_the_shared_tier(
     assert_eq!(value.list.body(), list("org:member").body());
 }
 
+/// A reading from before a small step would be told to be younger than it is. What is read once the clock has caught up is dated
+/// right again.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_clock_of_redis_that_is_set_back_makes_no_reading_younger() {
+    let server = RedisServer::start_with_a_clock();
+    let node = RedisNode::started(&server.url()).await;
+    assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
+    assert!(get(&node.shared, &user(1)).await.is_some());
+    server.step_clock(-400);
+    node.broke(Break::ClockStepped).await;
+    node.caught_up().await;
+    assert!(get(&node.shared, &user(1)).await.is_none(), "it may be older than it says");
+    until("a reading that can be dated", async || {
+        fill(&node.shared, &user(1), &list("org:member")).await;
+        get(&node.shared, &user(1)).await
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_void_lease_lands_nothing() {
     let server = RedisServer::start();
