@@ -134,6 +134,8 @@ rules! {
     DoubtedOrganizationIsVoid = "facts-12";
     /// A shared value that lacks an announced membership is a miss after that while, whoever landed it.
     SharedValueWithoutExpectedIsBrief = "facts-13";
+    /// A shared value of a user who is gone is a miss, whoever landed it.
+    SharedValueOfTheDeadIsAMiss = "facts-14";
 }
 
 #[cfg(not(feature = "rule-switches"))]

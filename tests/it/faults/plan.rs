@@ -116,9 +116,8 @@ const REDIS: [fn(&mut Dice, usize) -> Fault; 5] = [
     |_, _| Fault::RedisIsFull,
     |dice, _| Fault::RedisClockSteps { ms: *dice.pick(&STEPS_MS) },
 ];
-/// Beyond everything that is remembered. Small steps back are left out: a reading from before one seems younger by it, in its
-/// own words too, for as long as it lives.
-const STEPS_MS: [i64; 2] = [-7_200_000, 7_200_000];
+/// Beyond everything that is remembered, and so little that a reading could seem younger than it is.
+const STEPS_MS: [i64; 4] = [-7_200_000, 7_200_000, -400, 400];
 
 /// The first fault comes after this; what is known by then can be wrong later.
 const QUIET: Duration = Duration::from_millis(500);

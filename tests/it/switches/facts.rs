@@ -117,6 +117,39 @@ pub async fn a_list_landed_by_who_has_not_heard_of_a_join() -> Found {
     .await
 }
 
+/// A node that has not heard that a user is gone lands what a lagging origin says; another one has heard, and then hears nothing
+/// more for so long that it has to look at Redis.
+pub async fn a_list_landed_by_who_has_not_heard_of_an_end() -> Found {
+    find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let proxies = [RedisProxy::before(world.redis().port()), RedisProxy::before(world.redis().port())];
+        for proxy in &proxies {
+            world.add_node_behind(proxy).await;
+        }
+        proxies[0].hold(TAIL_ANSWER);
+        until("the first node to be deaf", async || proxies[0].is_holding_one().then_some(())).await;
+        world.clerk.world().lock().set_cascades(false);
+        let gone = world.change(|clerk| clerk.delete_user(ADA));
+        world.deliver(&gone).await;
+        until("the second node to hear", async || (world.list_at(2, ADA).await.ok()?.status == 404).then_some(())).await;
+        proxies[1].hold(TAIL_ANSWER);
+        until("its fence to age", async || {
+            (world.metric_of(2, "rollcall_fence_lag_seconds", "").await > world.bounds().staleness.as_secs_f64()).then_some(())
+        })
+        .await;
+        world.origin_lags();
+        assert_eq!(world.list_at(1, ADA).await?.status, 200, "it cannot know");
+        let behind = world.list_at(2, ADA).await?.status;
+        proxies.iter().for_each(RedisProxy::release);
+        until("the second node to hear again", async || {
+            (world.metric_of(2, "rollcall_fence_lag_seconds", "").await < 0.5).then_some(())
+        })
+        .await;
+        let ahead = world.list_at(2, ADA).await?.status;
+        Ok(wrong([behind, ahead].contains(&200), "who is known to be gone has a list, because somebody else did not know"))
+    })
+    .await
+}
+
 pub async fn a_user_the_origin_still_knows() -> Found {
     find(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
         world.clerk.world().lock().set_cascades(false);

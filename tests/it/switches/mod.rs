@@ -100,6 +100,7 @@ switches! {
     DoubtedOrganizationIsVoid: facts_12_a_reading_of_a_doubted_organization_is_none by facts::a_message_that_cannot_be_read;
     SharedValueWithoutExpectedIsBrief: facts_13_a_value_without_what_was_announced_is_brief
         by facts::a_list_landed_by_who_has_not_heard_of_a_join;
+    SharedValueOfTheDeadIsAMiss: facts_14_a_value_of_who_is_gone_is_a_miss by facts::a_list_landed_by_who_has_not_heard_of_an_end;
 }
 
 /// The scenario finds nothing here, and something where the rule is out.

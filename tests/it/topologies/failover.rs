@@ -174,13 +174,14 @@ async fn lose_what_was_last_acknowledged(end: End) {
         })
         .await;
         redis.cut_replication().await;
-        let mut acknowledged = HashMap::new();
+        let (mut acknowledged, mut ended) = (HashMap::new(), Vec::new());
         for (n, organization) in LOST.into_iter().enumerate() {
             let left = world.change(|clerk| clerk.revoke(ADA, organization));
             for delivery in world.deliver_to(n % NODES, &left).await {
                 assert_eq!(delivery.status, Some(204), "{delivery:?}");
             }
             acknowledged.insert(organization.to_owned(), Instant::now());
+            ended.push(left.id);
         }
         match end {
             End::Dies => redis.servers[0].kill(),
@@ -207,7 +208,9 @@ async fn lose_what_was_last_acknowledged(end: End) {
         }
         let ready = since.elapsed();
         until("time to be wrong in", async || (since.elapsed() > RIGHT_WITHIN + BOUND).then_some(())).await;
-        assert_eq!(redis.servers[promoted].query(&STREAM).matches("membershipDeleted").count(), LOST.len(), "all is put back");
+        // Twice does no harm: who came over late doubts the history once more.
+        let stream = redis.servers[promoted].query(&STREAM);
+        assert!(ended.iter().all(|membership| stream.contains(membership)), "all is put back: {stream}");
         let mut wrong = Vec::new();
         for watch in watches {
             let is_late = |yes: &Yes| acknowledged.get(&yes.organization).is_some_and(|at| yes.began > *at + BOUND);

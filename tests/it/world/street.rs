@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use rollcall::dev::{Message, Sender, StandIn, WorldHandle};
+use rollcall::dev::{AsOf, Message, Sender, StandIn, WorldHandle};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -196,8 +196,12 @@ impl Street {
             }
             let value = redis.query(&["GET", &format!("user-orgs:{user}")]);
             if !value.is_empty() {
-                // An organization's name may be as old as the value is: nothing voids it.
-                let who = |rows: Vec<Row>| rows.into_iter().map(|row| (row.membership_id, row.role)).collect::<Vec<_>>();
+                // What is told of an organization, its name or its end, voids no value.
+                let lives = |row: &Row| self.clerk.lock().organization(&row.organization_id, AsOf::Now).is_some();
+                let who = |rows: Vec<Row>| {
+                    let living = rows.into_iter().filter(lives);
+                    living.map(|row| (row.membership_id, row.role)).collect::<Vec<_>>()
+                };
                 assert_eq!(who(serde_json::from_str(&value)?), who(truth.unwrap_or_default()), "Redis of {user}");
             }
         }
