@@ -163,7 +163,7 @@ impl Cache {
         );
         registry.register(
             "rollcall_readings_untrusted",
-            "Readings passed over because history or facts were lost",
+            "Readings passed over because history or facts were lost, or a change that is remembered outranks the shared value",
             counts.untrusted.clone(),
         );
         registry.register("rollcall_refreshes", "Background refreshes begun", counts.refreshes.clone());

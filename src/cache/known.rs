@@ -80,6 +80,9 @@ impl Cache {
             return None;
         }
         let Content::List(list) = &reading.content else { return Some(reading) };
+        if facts.dead_since(user, as_of).is_some() {
+            return None;
+        }
         let mut memberships = list.memberships();
         let outranked = self.apply_facts(user, as_of, &mut memberships);
         let content = if outranked.is_corrected { Content::List(List::new(&memberships)) } else { reading.content };

@@ -20,9 +20,12 @@ fn of(dialect: Dialect) -> Migrator {
 /// Takes all steps that are missing, however long that takes. Two that start at once: one waits for the other. Where none is
 /// missing this only looks, and a database that goes silent meanwhile is not waited for.
 pub(super) async fn run(database: &Database) -> Result<(), OpenError> {
-    let steps = of(database.dialect());
+    let mut steps = of(database.dialect());
+    let is_done = last_applied(database).await? >= newest(&steps);
+    // Who only looks waits for nobody: a later release may be taking a long step just now.
+    steps.set_locking(!is_done);
     let taking = steps.run(database.pool());
-    let taken = match last_applied(database).await? >= newest(&steps) {
+    let taken = match is_done {
         true => timeout(CONNECT_TIME_MAX, taking).await.map_err(|_| OpenError::Unreachable(silent()))?,
         false => taking.await,
     };
@@ -53,8 +56,11 @@ async fn last_applied(database: &Database) -> Result<i64, OpenError> {
     let asking = sqlx::query("select max(version) from _sqlx_migrations").fetch_one(database.pool());
     match timeout(CONNECT_TIME_MAX, asking).await.unwrap_or_else(|_| Err(silent())) {
         Ok(row) => Ok(row.try_get(0).unwrap_or(0)),
-        // There is no such table.
-        Err(sqlx::Error::Database(_)) => Ok(0),
+        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => Ok(0),
         Err(error) => Err(OpenError::Unreachable(error)),
     }
+}
+
+fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
 }

@@ -89,9 +89,20 @@ impl Cluster {
         self.0.map.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same, unless somebody is asking just now.
+    pub(super) async fn look_if_nobody_does(&self) {
+        if let Ok(asked_at) = self.0.asked_at.try_lock() {
+            self.look_with(asked_at).await;
+        }
+    }
+
     /// Asks who has what. An older map than the one known changes nothing.
     pub(super) async fn look(&self) -> Arc<Map> {
-        let mut asked_at = self.0.asked_at.lock().await;
+        let asked_at = self.0.asked_at.lock().await;
+        self.look_with(asked_at).await
+    }
+
+    async fn look_with(&self, mut asked_at: tokio::sync::MutexGuard<'_, Option<Instant>>) -> Arc<Map> {
         if asked_at.is_some_and(|asked_at| asked_at.elapsed() < LOOK_AGAIN) {
             return self.map();
         }

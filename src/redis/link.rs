@@ -47,6 +47,8 @@ const ATTEMPTS_MAX: usize = 8;
 #[derive(Clone)]
 pub(super) struct Maker {
     source: Source,
+    /// Where the last connection was begun to, where that may change. Guards itself only, never held over an await.
+    went_to: Arc<Mutex<Option<String>>>,
     /// How many replicas a write waits for.
     pub replicas: u32,
     pub io: Handle,
@@ -110,7 +112,7 @@ impl Maker {
         let (url, replicas, io) = (&settings.url, settings.replicas, settings.io.clone());
         let source = Source::of(url, stream).map_err(|what| StartError::Url { what })?;
         let server = Arc::new(Server::of(settings.consistency));
-        Ok(Self { source, replicas, io, server, counts })
+        Ok(Self { source, went_to: Arc::default(), replicas, io, server, counts })
     }
 
     /// The cluster, if it is one.
@@ -132,6 +134,11 @@ impl Maker {
     /// Whether the primary may come to be at another address, and somebody can be asked where.
     pub(super) fn may_move(&self) -> bool {
         !matches!(self.source, Source::Address(_) | Source::Named(_))
+    }
+
+    /// Where the last connection was begun to, if somebody named the place.
+    pub(super) fn went_to(&self) -> Option<String> {
+        self.went_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where the primary is, as whoever knows says now.
@@ -157,14 +164,19 @@ impl Maker {
     }
 
     fn elsewhere(&self, source: Source) -> Self {
-        Self { source, server: Arc::new(Server::of(self.server.consistency())), ..self.clone() }
+        let server = Arc::new(Server::of(self.server.consistency()));
+        Self { source, server, went_to: Arc::default(), ..self.clone() }
     }
 
     /// Makes a connection of its own and asks the server who it is, on the I/O runtime, within a second.
     pub(super) async fn make(&self) -> Result<(MultiplexedConnection, ServerInfo), String> {
-        let source = self.source.clone();
-        let making = self.io.spawn(timeout(CONNECT_TIME_MAX, async move { introduce(&source.pool().await?).await }));
-        match making.await {
+        let (source, went_to) = (self.source.clone(), self.went_to.clone());
+        let making = async move {
+            let (pool, address) = source.pool().await?;
+            *went_to.lock().unwrap_or_else(PoisonError::into_inner) = address;
+            introduce(&pool).await
+        };
+        match self.io.spawn(timeout(CONNECT_TIME_MAX, making)).await {
             Ok(Ok(made)) => made,
             Ok(Err(_)) => Err("no connection in time".to_owned()),
             Err(_) => Err("stopped while connecting".to_owned()),
@@ -184,17 +196,19 @@ impl Source {
         pool(url).map(Self::Address)
     }
 
-    async fn pool(&self) -> Result<Pool, String> {
+    /// What to connect by, and the address that was named, where one was.
+    async fn pool(&self) -> Result<(Pool, Option<String>), String> {
         match self {
-            Self::Address(pool) => Ok(pool.clone()),
-            Self::Named(url) => pool(url),
+            Self::Address(pool) => Ok((pool.clone(), None)),
+            Self::Named(url) => Ok((pool(url)?, None)),
             Self::Cluster(cluster, slot) => {
                 let map = cluster.look().await;
-                pool(&cluster.url_of(map.owner(*slot).ok_or("no server of the cluster knows who has the slot")?))
+                let address = map.owner(*slot).ok_or("no server of the cluster knows who has the slot")?;
+                Ok((pool(&cluster.url_of(address))?, Some(address.to_owned())))
             }
             Self::Sentinels(sentinels) => {
                 let address = sentinels.primary().await.map_err(|error| error.to_string())?;
-                pool(&sentinels.url_of(&address))
+                Ok((pool(&sentinels.url_of(&address))?, Some(address)))
             }
         }
     }

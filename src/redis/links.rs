@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use crate::ports::SharedError;
 
 use super::cluster::{Cluster, joined, slot_of};
 use super::link::{Link, Maker, unavailable};
+
+/// Servers that are remembered at most: a cluster has a thousand.
+const LINKS_MAX: usize = 1000;
 
 /// Links for one purpose.
 #[derive(Clone)]
@@ -102,7 +106,7 @@ impl Many {
     async fn confirm(&self, commands: &[(String, Cmd)], within: Duration) -> Result<Vec<Value>, SharedError> {
         let mut by_master = BTreeMap::<String, Vec<usize>>::new();
         for (place, (key, _)) in commands.iter().enumerate() {
-            by_master.entry(self.master_of(key).await?).or_default().push(place);
+            by_master.entry(self.master_of(key, within).await?).or_default().push(place);
         }
         let groups = by_master.into_iter().map(|(master, places)| async move {
             let pipeline = pipeline_of(places.iter().map(|place| &commands[*place].1));
@@ -117,7 +121,7 @@ impl Many {
 
     /// Asks the master of a key; once more where the key has moved.
     async fn exchange(&self, key: &str, pipeline: &Pipeline, within: Duration) -> Result<Vec<Value>, SharedError> {
-        let master = self.master_of(key).await?;
+        let master = self.master_of(key, within).await?;
         let replies = self.noting(self.link_to(master).ask(pipeline, within).await)?;
         match replies.iter().find_map(redirected) {
             Some(("MOVED", address)) => {
@@ -139,19 +143,24 @@ impl Many {
 
     fn look_soon(&self) {
         let cluster = self.cluster.clone();
-        self.maker.io.spawn(async move { cluster.look().await });
+        self.maker.io.spawn(async move { cluster.look_if_nobody_does().await });
     }
 
-    async fn master_of(&self, key: &str) -> Result<String, SharedError> {
+    async fn master_of(&self, key: &str, within: Duration) -> Result<String, SharedError> {
         let slot = slot_of(key);
         if let Some(master) = self.cluster.map().owner(slot) {
             return Ok(master.to_owned());
         }
-        self.cluster.look().await.owner(slot).map(str::to_owned).ok_or_else(|| unavailable("no master of the slot is known"))
+        let map = timeout(within, self.cluster.look()).await.map_err(|_| SharedError::TimedOut)?;
+        map.owner(slot).map(str::to_owned).ok_or_else(|| unavailable("no master of the slot is known"))
     }
 
     fn link_to(&self, address: String) -> Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.len() >= LINKS_MAX {
+            // Servers that came and went: whoever is still needed is connected to again.
+            links.clear();
+        }
         let link = |address: &String| Link::new(&self.maker.for_address(&self.cluster, address), self.purpose);
         links.entry(address).or_insert_with_key(link).clone()
     }

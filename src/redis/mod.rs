@@ -181,10 +181,8 @@ impl Redis {
         let (connection, server) = made.map_err(|what| StartError::Unreachable { what })?;
         let consistency = self.maker.server.consistency();
         server.check(consistency)?;
-        if server.is_in_cluster && self.maker.cluster().is_none() {
-            return Err(StartError::InCluster);
-        }
         match consistency {
+            Consistency::Bounded if server.is_in_cluster && self.maker.cluster().is_none() => return Err(StartError::InCluster),
             Consistency::Bounded => start::check_fence(connection, &self.shared.keys, &server).await?,
             Consistency::Eventual => {}
         }
@@ -324,7 +322,7 @@ impl Redis {
 /// Twice a second: whether the sentinels name another primary than before, or the cluster another master of the stream. All
 /// connections to it are made anew then.
 async fn follow(maker: Maker, mut stop: watch::Receiver<bool>) {
-    let mut known = None;
+    let mut told = None;
     let mut ticks = interval(FOLLOW_EVERY);
     loop {
         tokio::select! {
@@ -332,9 +330,13 @@ async fn follow(maker: Maker, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|is_stopped| *is_stopped) => return,
         }
         let Some(address) = maker.address().await else { continue };
-        if known.replace(address.clone()).is_some_and(|known| known != address) {
+        // With where connections were made to, not with what was named before: one may have been on its way meanwhile.
+        if maker.went_to().is_none_or(|went_to| went_to == address) {
+            continue;
+        }
+        maker.server.depose();
+        if told.replace(address.clone()) != Some(address) {
             info!("another primary is named");
-            maker.server.depose();
         }
     }
 }

@@ -5,7 +5,7 @@
 //! still names the old primary, decides nothing, and keeps nobody waiting. Whether it is a primary its own word has to confirm.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, IntoConnectionInfo};
@@ -32,6 +32,8 @@ struct Inner {
     credentials: SecretString,
     /// `/db`, or nothing.
     database: String,
+    /// Whom most of them named last. Guards itself only, never held over an await.
+    believed: Mutex<Option<String>>,
 }
 
 /// Why no sentinel names a primary.
@@ -73,6 +75,7 @@ impl Sentinels {
             name,
             credentials: format!("{credentials}{at}").into(),
             database: if database.is_empty() { String::new() } else { format!("/{database}") },
+            believed: Mutex::default(),
         };
         let sentinels = Self(Arc::new(inner));
         match sentinels.url_of("127.0.0.1:6379").expose_secret().into_connection_info() {
@@ -92,6 +95,7 @@ impl Sentinels {
                     let votes = votes.entry(address.clone()).or_default();
                     *votes += 1;
                     if *votes > self.0.sentinels.len() / 2 {
+                        *self.believed() = Some(address.clone());
                         return Ok(address);
                     }
                 }
@@ -101,7 +105,11 @@ impl Sentinels {
                 Err(told) => why = told,
             }
         }
-        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(address, _)| address).ok_or(why)
+        without_most(votes, self.believed().as_deref()).ok_or(why)
+    }
+
+    fn believed(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The URL of a server, with what the primary asks for.
@@ -124,6 +132,16 @@ impl Sentinels {
             Ok(Err(_)) | Err(_) => Err(NoPrimary::Silent),
         }
     }
+}
+
+/// Whom to believe while most sentinels say nothing, or not the same. It takes most of them to promote a replica, so as long as
+/// one still names whom most named last, nothing else is believed.
+fn without_most(votes: BTreeMap<String, usize>, believed: Option<&str>) -> Option<String> {
+    let is_named = |address: &&str| votes.contains_key(*address);
+    if let Some(believed) = believed.filter(is_named) {
+        return Some(believed.to_owned());
+    }
+    votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(address, _)| address)
 }
 
 const NO_NAME: &str = "the name of the primary is missing: redis+sentinel://a,b,c/mymaster";
@@ -200,5 +218,18 @@ mod tests {
         assert_eq!(credentials_of("sentinel_password=s"), Ok(":s@".to_owned()));
         assert_eq!(with_port("a"), "a:26379");
         assert_eq!(with_port("[::1]"), "[::1]:26379");
+    }
+
+    #[test]
+    fn whom_most_named_last_is_believed_while_they_disagree() {
+        let check = |votes: &[(&str, usize)], believed: Option<&str>, expected: Option<&str>| {
+            let votes = votes.iter().map(|(address, votes)| ((*address).to_owned(), *votes)).collect();
+            assert_eq!(without_most(votes, believed).as_deref(), expected);
+        };
+        check(&[("a:1", 1), ("b:1", 1)], Some("a:1"), Some("a:1"));
+        check(&[("a:1", 1), ("b:1", 1)], Some("b:1"), Some("b:1"));
+        check(&[("a:1", 1)], Some("b:1"), Some("a:1"));
+        check(&[("a:1", 1), ("b:1", 2)], None, Some("b:1"));
+        check(&[], Some("b:1"), None);
     }
 }

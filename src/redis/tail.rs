@@ -180,13 +180,16 @@ impl Tail {
         let earlier = self.place.sample.replace(*sample);
         let loading = Position { last: answer.after, counted: None, replid: answer.reply.replid.clone() };
         let judged = judge(self.place.position.as_ref().unwrap_or(&loading), &answer.reply);
+        let stepped = earlier.filter(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(earlier));
+        if let Some(earlier) = stepped.filter(|earlier| sample.is_set_back_since(earlier)) {
+            self.clock.was_set_back(&earlier, sample);
+        }
+        // Whatever else is broken: what is loaded next is dated by the clock as it is now.
+        self.place.is_after_step |= stepped.is_some();
         if matches!(judged, Tailed::Broken(_)) {
             return judged;
         }
-        if let Some(earlier) = earlier.filter(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(earlier)) {
-            if sample.is_set_back_since(&earlier) {
-                self.clock.was_set_back(&earlier, sample);
-            }
+        if stepped.is_some() {
             return Tailed::Broken(Break::ClockStepped);
         }
         let is_told = answer.history.replid.as_ref() == Some(&answer.reply.replid);
@@ -219,7 +222,6 @@ impl Tail {
         }
         self.place.position = None;
         self.place.is_shorter |= cause == Break::StreamShorter;
-        self.place.is_after_step |= cause == Break::ClockStepped;
         if cause.may_have_lost_history() {
             self.try_set_history().await;
         }
