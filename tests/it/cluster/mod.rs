@@ -6,13 +6,17 @@ mod moves;
 mod round;
 mod watch;
 
+use std::time::Duration;
+
 use crate::world::cluster::Cluster;
 use crate::world::service::{Setup, World};
-use crate::world::wait::until;
+use crate::world::wait::{until, until_within};
 
 const WORKS: &str = "harbour-works";
 const STREAM: &str = "user-orgs:~changes";
 const CROWD: usize = 12;
+/// A master may have to be replaced first, and a machine may be busy.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 fn setup(cluster: &mut Cluster) -> Setup {
     let redis_url = Some(cluster.url());
@@ -37,7 +41,7 @@ async fn revoke(world: &World, user: &str) {
     for message in &left.messages {
         let endpoint = world.nodes[0].webhooks();
         let deliver = async || world.clerk.sender().deliver_now(message, &endpoint).await.is_taken().then_some(());
-        until("the message to be taken", deliver).await;
+        until_within(TAKEN_WITHIN, "the message to be taken", deliver).await;
     }
 }
 

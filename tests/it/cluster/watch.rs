@@ -4,76 +4,121 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::path;
-use crate::world::service::{READ_KEY, World};
+use crate::world::service::{Node, READ_KEY, World};
+use crate::world::wait::until;
+
+/// Not yet.
+const NEVER: usize = usize::MAX;
 
 /// Asks every node for users over and over.
 pub(super) struct Watch {
-    is_over: Arc<AtomicBool>,
-    /// From when on, in milliseconds after the beginning, a "yes" is wrong; 0: not yet.
-    wrong_after_ms: Arc<AtomicUsize>,
-    began: Instant,
+    shared: Arc<Shared>,
+    bound: Duration,
     readers: Vec<JoinHandle<Seen>>,
 }
 
-/// Of so many answers, so many could not be given, and so many were wrong.
+/// What the readers and who watches tell each other, in milliseconds after the beginning.
+struct Shared {
+    is_over: AtomicBool,
+    began: Instant,
+    users: Vec<Watched>,
+    /// When each node was last asked for all of them, one after the other, and answered: when the first was asked for.
+    asked: Vec<AtomicUsize>,
+}
+
+struct Watched {
+    path: String,
+    /// Who asks later must not be told "yes".
+    wrong_after: AtomicUsize,
+}
+
+/// Of so many answers, so many could not be given; so many were asked for when a "yes" was wrong, and so many were one.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub answers: usize,
     pub failures: usize,
+    pub judged: usize,
     pub wrong: usize,
 }
 
 impl Watch {
     /// Begins.
-    pub(super) fn begin(world: &World, users: &[String]) -> Self {
-        let (is_over, wrong_after_ms, began) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Instant::now());
-        let mut readers = Vec::new();
-        for node in &world.nodes {
-            let (http, url, users) = (world.http.clone(), node.url(), users.to_vec());
-            let (is_over, wrong_after_ms) = (is_over.clone(), wrong_after_ms.clone());
-            readers.push(tokio::spawn(async move {
-                let mut seen = Seen::default();
-                while !is_over.load(Ordering::Relaxed) {
-                    for user in &users {
-                        let wrong_after = wrong_after_ms.load(Ordering::Relaxed);
-                        let asked = began.elapsed().as_millis() as usize;
-                        let request = http.get(format!("{url}{}", path(user))).bearer_auth(READ_KEY);
-                        let status = request.send().await.expect("an answer").status().as_u16();
-                        seen.answers += 1;
-                        seen.failures += usize::from(status >= 500);
-                        seen.wrong += usize::from(status == 200 && wrong_after > 0 && asked > wrong_after);
-                    }
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                seen
-            }));
-        }
-        Self { is_over, wrong_after_ms, began, readers }
+    pub(super) fn begin(world: &World, users: &[String], bound: Duration) -> Self {
+        let watched = |user: &String| Watched { path: path(user), wrong_after: AtomicUsize::new(NEVER) };
+        let shared = Arc::new(Shared {
+            is_over: AtomicBool::new(false),
+            began: Instant::now(),
+            users: users.iter().map(watched).collect(),
+            asked: world.nodes.iter().map(|_| AtomicUsize::new(0)).collect(),
+        });
+        let read = |(number, node): (usize, &Node)| tokio::spawn(read(shared.clone(), world.http.clone(), number, node.url()));
+        let readers = world.nodes.iter().enumerate().map(read).collect();
+        Self { shared, bound, readers }
     }
 
-    /// What was revoked was acknowledged now: a bound later nobody may say "yes".
-    pub(super) fn acknowledged(&self, bound: Duration) {
-        self.wrong_after_ms.store((self.began.elapsed() + bound).as_millis() as usize, Ordering::Relaxed);
+    /// That this user, by its place, is no member more was acknowledged now: a bound later nobody may say "yes".
+    pub(super) fn acknowledged(&self, user: usize) {
+        self.shared.users[user].wrong_after.store(self.shared.now() + self.bound.as_millis() as usize, Ordering::SeqCst);
     }
 
-    /// Nothing is wrong for now.
+    /// Nothing is wrong any more.
     pub(super) fn forgive(&self) {
-        self.wrong_after_ms.store(0, Ordering::Relaxed);
+        self.shared.users.iter().for_each(|user| user.wrong_after.store(NEVER, Ordering::SeqCst));
+    }
+
+    /// Waits until every node was asked for everybody half a bound later than anybody may say "yes".
+    pub(super) async fn until_judged(&self) {
+        let after = self.shared.users.iter().map(|user| user.wrong_after.load(Ordering::SeqCst)).max().expect("users");
+        assert_ne!(after, NEVER, "everybody was acknowledged");
+        let enough = after + self.bound.as_millis() as usize / 2;
+        let is_asked = |node: &AtomicUsize| node.load(Ordering::SeqCst) > enough;
+        let all = async || self.shared.asked.iter().all(is_asked).then_some(());
+        until("everybody to be asked for after the bound", all).await;
     }
 
     /// What was seen.
     pub(super) async fn end(self) -> Seen {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.shared.is_over.store(true, Ordering::SeqCst);
         let mut all = Seen::default();
-        for reader in self.readers {
-            let seen = reader.await.expect("no panic");
+        for seen in join_all(self.readers).await {
+            let seen = seen.expect("no panic");
             all.answers += seen.answers;
             all.failures += seen.failures;
+            all.judged += seen.judged;
             all.wrong += seen.wrong;
         }
+        assert!(all.judged > 0, "nothing was judged: {all:?}");
         all
     }
+}
+
+impl Shared {
+    fn now(&self) -> usize {
+        self.began.elapsed().as_millis() as usize
+    }
+}
+
+async fn read(shared: Arc<Shared>, http: reqwest::Client, node: usize, url: String) -> Seen {
+    let mut seen = Seen::default();
+    while !shared.is_over.load(Ordering::SeqCst) {
+        let round = shared.now();
+        for user in &shared.users {
+            let asked = shared.now();
+            let request = http.get(format!("{url}{}", user.path)).bearer_auth(READ_KEY);
+            let status = request.send().await.expect("an answer").status().as_u16();
+            // Looked at only now: who is forgiven may have joined again since it was asked.
+            let is_judged = asked > user.wrong_after.load(Ordering::SeqCst);
+            seen.answers += 1;
+            seen.failures += usize::from(status >= 500);
+            seen.judged += usize::from(is_judged);
+            seen.wrong += usize::from(is_judged && status == 200);
+        }
+        shared.asked[node].store(round, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    seen
 }

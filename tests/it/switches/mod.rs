@@ -92,7 +92,7 @@ switches! {
     OlderRoleLoses: facts_4_an_older_role_replaces_nothing by facts::a_role_told_late;
     KeptBrieflyWithoutExpected: facts_5_a_reading_without_what_was_announced_is_kept_briefly by facts::a_join_the_origin_has_not_heard_of;
     DeadOrganizationIsDropped: facts_6_an_organization_that_ended_is_dropped by crowd::life;
-    NewerProfileReplaces: facts_7_a_newer_name_replaces_an_older_one by crowd::life;
+    NewerProfileReplaces: facts_7_a_newer_name_replaces_an_older_one by crowd::life_of_names;
     DeadUserIsUnknown: facts_8_a_deleted_user_is_unknown by facts::a_user_the_origin_still_knows;
     FactsAreMerged: facts_9_facts_are_merged by facts::two_roles_in_the_wrong_order;
     LostFactsAreAFloor: facts_10_readings_from_before_a_lost_fact_are_no_answers by facts::a_fact_pushed_out;

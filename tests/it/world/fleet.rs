@@ -5,13 +5,14 @@
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use rollcall::dev::{Options, StandIn, World as ClerkWorld};
 use rollcall::journal::{self, Filter, Sharing, SqlJournal, State};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::faulty_link::FaultyLink;
@@ -40,6 +41,8 @@ pub struct Fleet {
     postgres: Postgres,
     /// How often a process ended by itself.
     ended: AtomicUsize,
+    /// Who starts them again. It ends early where it found one that ended as none should.
+    keeper: OnceLock<JoinHandle<()>>,
 }
 
 /// One of them.
@@ -67,7 +70,15 @@ impl Fleet {
         let postgres = tokio::task::block_in_place(Postgres::start_without_a_disk);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
         let redis_port = redis.port();
-        let mut fleet = Self { clerk, http, redis: Mutex::new(redis), nodes: Vec::new(), postgres, ended: AtomicUsize::new(0) };
+        let mut fleet = Self {
+            clerk,
+            http,
+            redis: Mutex::new(redis),
+            nodes: Vec::new(),
+            postgres,
+            ended: AtomicUsize::new(0),
+            keeper: OnceLock::new(),
+        };
         for number in 0..nodes {
             let node = fleet.prepare(redis_port, settings).await;
             fleet.nodes.push(node);
@@ -81,7 +92,8 @@ impl Fleet {
             fleet.until_ready(number).await;
         }
         let fleet = Arc::new(fleet);
-        tokio::spawn(keep_up(Arc::downgrade(&fleet)));
+        let keeper = tokio::spawn(keep_up(Arc::downgrade(&fleet)));
+        assert!(fleet.keeper.set(keeper).is_ok(), "one is enough");
         fleet
     }
 
@@ -132,7 +144,7 @@ impl Fleet {
 
     /// Starts a node again in the same folder, on the same port, and waits for nothing.
     pub fn start_again(&self, number: usize, process: &mut Process) {
-        process.kill();
+        process.end();
         process.0 = spawn(&self.nodes[number].shell);
     }
 
@@ -165,6 +177,8 @@ impl Fleet {
     /// Waits until every node is ready, nothing of the history is in doubt and no message is open. Answers how long each took.
     pub async fn until_healed(&self) -> [Duration; 3] {
         let began = Instant::now();
+        let is_kept_up = || self.keeper.get().is_some_and(|keeper| !keeper.is_finished());
+        assert!(is_kept_up(), "a process did not end in an orderly way: {}", self.logs());
         for number in 0..self.nodes.len() {
             self.until_ready(number).await;
         }
@@ -179,7 +193,19 @@ impl Fleet {
         })
         .await;
         journal.close().await;
+        assert!(is_kept_up(), "a process did not end in an orderly way: {}", self.logs());
+        self.expect_no_panic();
         [ready, whole, began.elapsed()]
+    }
+
+    /// No thread of a process panicked, ever: who lives on after it would not show it otherwise.
+    fn expect_no_panic(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let log = std::fs::read(node.shell.folder().join("log")).expect("a log");
+            let log = String::from_utf8_lossy(&log);
+            let panicked: Vec<_> = log.lines().filter(|line| line.contains("panicked")).take(5).collect();
+            assert!(panicked.is_empty(), "node {number}: {}", panicked.join("\n"));
+        }
     }
 
     /// The last lines of every node's log.
@@ -210,8 +236,14 @@ async fn keep_up(fleet: Weak<Fleet>) {
 }
 
 impl Process {
-    /// Kills it (SIGKILL) in the middle of whatever it does. It is gone.
+    /// Kills it (SIGKILL) in the middle of whatever it does. It is gone; before that it was alive, or ended in an orderly way.
     pub fn kill(&mut self) {
+        let ended = self.0.try_wait().expect("a child");
+        assert!(ended.is_none_or(|status| status.code() == Some(FAILED)), "it did not end in an orderly way: {ended:?}");
+        self.end();
+    }
+
+    fn end(&mut self) {
         // Already gone is as good.
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -235,7 +267,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
     }
 }
 

@@ -1,14 +1,17 @@
 //! A primary, its replicas and three sentinels, as real processes: for what a failover does to a node.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::faulty_link::{FaultyLink, Trouble};
 use super::redis_server::{RedisServer, free_port, query};
-use super::wait::until;
+use super::wait::{until, until_within};
 
 const SENTINELS: usize = 3;
+/// Sentinels that could not agree try again only after twice their time-out.
+const PROMOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A Redis that fails over. Everything is stopped when dropped.
 pub struct Sentinels {
@@ -115,7 +118,7 @@ impl Sentinels {
     /// Has another primary chosen, though the first one is well; it goes on as a primary for some seconds. Answers the place of
     /// the new one.
     pub async fn fail_over(&self) -> usize {
-        until("the failover to begin", async || {
+        until_within(PROMOTED_WITHIN, "the failover to begin", async || {
             (query(self.sentinels[0].port, &["SENTINEL", "FAILOVER", "main"]) == "OK").then_some(())
         })
         .await;
@@ -157,7 +160,7 @@ impl Sentinels {
 
     /// Waits until another server than this one is the primary, and answers its place.
     pub async fn promoted_after(&self, deposed: usize) -> usize {
-        until("a replica to be promoted", async || {
+        until_within(PROMOTED_WITHIN, "a replica to be promoted", async || {
             let others = self.servers.iter().enumerate().filter(|(place, _)| *place != deposed);
             others.map(|(place, server)| (place, server.query(&["INFO"]))).find(|(_, info)| info.contains("role:master"))
         })

@@ -1,5 +1,6 @@
 //! Whether an answer agrees with the history. Only what was wrong through the whole of a read is held against it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{About, Event, History, Life, Membership, Profile, Read, Row, Said, When};
@@ -54,10 +55,14 @@ impl History {
             {
                 Err(format!("a deleted user is known: {}", self.tell_of(life.died)))
             }
+            Said::NotAMember if read.about == About::List => Err("a list is never a no".into()),
             Said::NotAMember => self.judge_no(read),
+            Said::RoleMissing if read.role.is_none() => Err("no role was asked for".into()),
             Said::RoleMissing => check(self.may_lack_the_role(read), || "a role that is there is missing".into()),
             Said::Rows(rows) => {
                 rows.iter().try_for_each(|row| self.judge_row(read, row))?;
+                let memberships: HashSet<_> = rows.iter().map(|row| &row.membership_id).collect();
+                check(memberships.len() == rows.len(), || "a membership is there twice".into())?;
                 match read.about {
                     About::List => self.judge_gaps(read, rows),
                     About::Id(_) | About::Slug(_) => check(rows.len() == 1, || "a check answers one row".into()),

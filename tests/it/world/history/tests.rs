@@ -77,7 +77,9 @@ fn a_no_is_wrong_while_the_membership_lasts() {
     history.memberships.get_mut(&row.membership_id).expect("it is there").ended = None;
     check(&mut history, id(), false, at, Said::NotAMember, "a false no");
     check(&mut history, About::List, false, at, Said::Rows(vec![]), "a gap");
-    check(&mut history, About::List, false, at, Said::Rows(vec![row]), "");
+    check(&mut history, About::List, false, at, Said::Rows(vec![row.clone()]), "");
+    check(&mut history, About::List, false, at, Said::Rows(vec![row.clone(), row]), "twice");
+    check(&mut history, About::List, false, at, Said::NotAMember, "a list is never a no");
 }
 
 #[test]
@@ -126,6 +128,7 @@ fn a_role_is_missing_only_where_another_was() {
     check_read(&mut history, asked("org:admin", yes(), at), "not the role");
     check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
     check_read(&mut history, asked("org:member", Said::RoleMissing, at), "a role that is there");
+    check_read(&mut history, read_of(About::Id("org_1".to_owned()), Said::RoleMissing, at), "no role was asked for");
     let event = history.happened(at);
     history.role_changed(event, &row.membership_id, "org:admin", row.updated_at + 1);
     check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
