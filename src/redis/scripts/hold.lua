@@ -4,7 +4,8 @@
 -- KEYS: the right. ARGV: this node's id, how long it lasts (ms).
 -- Answers 1 if it is this node's.
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
+-- A right that lasts longer than any was given is from before the clock was set back, and would outlive a holder that died.
+if holder and holder ~= ARGV[1] and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
