@@ -64,6 +64,8 @@ rules! {
     UnknownMembersAreIgnored = "redis-7";
     /// A start refuses a Redis that may evict the stream.
     EvictingRedisIsRefused = "redis-8";
+    /// What a clock that was set back says twice dates nothing, also to who starts later.
+    StampsSaidTwiceDateNothing = "redis-9";
 
     /// An answer is judged by the fence.
     FenceIsJudged = "fence-1";

@@ -10,11 +10,14 @@ use arc_swap::ArcSwapOption;
 use crate::clock;
 use crate::domain::Moment;
 use crate::protocol::facts::FACTS_WINDOW;
+use crate::protocol::rules::{self, Rule};
 
 /// A step smaller than this is drift or a slow answer.
 const STEP_MIN: Duration = Duration::from_millis(100);
 /// Two clocks may drift apart by this part of the time between two questions.
 const DRIFT: u32 = 1000;
+/// How far the server's clock has come is noted this often.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
 /// What is further ahead of now than this is from before a step of the server's clock.
 const AHEAD_MAX: Duration = Duration::from_millis(5);
 
@@ -28,6 +31,15 @@ struct Inner {
     /// Stamps that may be from before the clock was set back: they would make a reading younger than it is. No reading is
     /// kept for longer than this is long.
     twofold: ArcSwapOption<RangeInclusive<u64>>,
+}
+
+/// What is noted of the server's clock beside the stream, for nodes that were not there. Stamps are in microseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// The latest it ever said, but for the last moment.
+    pub latest: Option<u64>,
+    /// What it says twice, because it was set back.
+    pub twofold: Option<RangeInclusive<u64>>,
 }
 
 /// One question: the server's TIME was read between `sent` and `received`.
@@ -51,12 +63,38 @@ impl StreamClock {
 
     /// Notes that the clock was found set back, between two questions: what it said before it says once more.
     pub fn was_set_back(&self, earlier: &Sample, later: &Sample) {
-        let last = earlier.time + later.received.since(earlier.sent).as_micros() as u64;
-        let first = last.saturating_sub(FACTS_WINDOW.as_micros() as u64);
+        self.says_twice(up_to(earlier.time + later.received.since(earlier.sent).as_micros() as u64));
+    }
+
+    /// Learns what others noted, from the answer that said `time`: a step that this node was not there to see.
+    pub fn learn(&self, noted: &Noted, time: u64) {
+        if let Some(twofold) = &noted.twofold {
+            self.says_twice(twofold.clone());
+        }
+        if let Some(latest) = noted.latest.filter(|latest| time + (STEP_MIN.as_micros() as u64) < *latest) {
+            self.says_twice(up_to(latest));
+        }
+    }
+
+    /// What is to be noted for others, with the stamps said twice if those noted are not all.
+    pub fn to_note(&self, noted: &Noted, time: u64) -> Option<Option<RangeInclusive<u64>>> {
+        let known = self.0.twofold.load_full();
+        let is_noted = |known: &RangeInclusive<u64>| {
+            noted.twofold.as_ref().is_some_and(|noted| noted.contains(known.start()) && noted.contains(known.end()))
+        };
+        let is_due = noted.latest.is_none_or(|latest| latest + NOTED_EVERY.as_micros() as u64 <= time);
+        match known.filter(|known| !is_noted(known)) {
+            Some(known) => Some(Some((*known).clone())),
+            None => is_due.then_some(None),
+        }
+    }
+
+    fn says_twice(&self, stamps: RangeInclusive<u64>) {
         let known = self.0.twofold.load();
-        let first = known.as_ref().map_or(first, |known| first.min(*known.start()));
-        let last = known.as_ref().map_or(last, |known| last.max(*known.end()));
-        self.0.twofold.store(Some(Arc::new(first..=last)));
+        let (first, last) = known.as_ref().map_or((u64::MAX, 0), |known| (*known.start(), *known.end()));
+        if *stamps.start() < first || *stamps.end() > last {
+            self.0.twofold.store(Some(Arc::new(first.min(*stamps.start())..=last.max(*stamps.end()))));
+        }
     }
 
     /// The TIME of the server of `epoch`, in microseconds: never later than it is. None as below.
@@ -72,11 +110,17 @@ impl StreamClock {
     pub fn as_of_to_moment(&self, stamp: u64, epoch: u64) -> Option<Moment> {
         let sample = self.0.sample.load();
         let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
-        if self.0.twofold.load().as_ref().is_some_and(|twofold| twofold.contains(&stamp)) {
+        let is_twofold = self.0.twofold.load().as_ref().is_some_and(|twofold| twofold.contains(&stamp));
+        if is_twofold && rules::is_on(Rule::StampsSaidTwiceDateNothing) {
             return None;
         }
         sample.as_of_to_moment(stamp, clock::now())
     }
+}
+
+/// Every stamp up to this one that a reading which is still kept may have.
+fn up_to(last: u64) -> RangeInclusive<u64> {
+    last.saturating_sub(FACTS_WINDOW.as_micros() as u64)..=last
 }
 
 impl Sample {
@@ -195,5 +239,24 @@ mod tests {
         clock.was_set_back(&before, &after);
         assert_eq!([4990, 4991].map(is_told), [false, false], "before or after the step");
         assert_eq!(clock.0.twofold.load().as_deref().map(RangeInclusive::end), Some(&(5001 * SECOND + 500)));
+    }
+
+    #[test]
+    fn i7_what_others_noted_is_learned_and_what_they_do_not_know_is_noted() {
+        let clock = StreamClock::default();
+        let noted = |latest: u64, twofold: Option<RangeInclusive<u64>>| Noted { latest: Some(latest * SECOND), twofold };
+        assert_eq!(clock.to_note(&Noted::default(), 1), Some(None), "nothing is noted yet");
+        assert_eq!(clock.to_note(&noted(5000, None), 5000 * SECOND + 900_000), None);
+        assert_eq!(clock.to_note(&noted(5000, None), 5001 * SECOND), Some(None));
+
+        clock.learn(&noted(5000, None), 5000 * SECOND - 90_000);
+        assert_eq!(clock.to_note(&noted(5000, None), 5000 * SECOND), None, "a slow answer is no step");
+        clock.learn(&noted(5000, None), 4999 * SECOND);
+        let known = 3200 * SECOND..=5000 * SECOND;
+        assert_eq!(clock.to_note(&noted(5000, None), 4999 * SECOND), Some(Some(known.clone())));
+        assert_eq!(clock.to_note(&noted(5000, Some(known.clone())), 4999 * SECOND), None);
+        clock.learn(&noted(5000, Some(4000 * SECOND..=6000 * SECOND)), 7000 * SECOND);
+        let both = Some(Some(3200 * SECOND..=6000 * SECOND));
+        assert_eq!(clock.to_note(&noted(7000, Some(known)), 7000 * SECOND), both);
     }
 }

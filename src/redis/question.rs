@@ -8,6 +8,7 @@ use crate::protocol::continuity::{ENTRIES_MAX, EntryId, Left, Position, Reply, m
 use crate::protocol::facts::FACTS_WINDOW;
 use crate::protocol::rules::{self, Rule};
 
+use super::clock::Noted;
 use super::keys::Keys;
 use super::link::{read, unavailable};
 use super::scripts;
@@ -23,6 +24,8 @@ pub(super) struct Answer {
     pub left: Left,
     /// Whose stream this is.
     pub history: History,
+    /// What is noted of the server's clock.
+    pub noted: Noted,
     /// The id that was asked after: when loading, the server's own idea of the window.
     pub after: EntryId,
     /// The entries, in order.
@@ -55,7 +58,9 @@ pub(super) enum Entry {
 
 type HistoryFields = (Option<String>, Option<u64>, Option<String>, Option<String>);
 type StreamFields = (String, u64, u64, String, String);
-type RawAnswer = (u64, u64, String, String, Option<StreamFields>, HistoryFields, String, Vec<(String, Vec<Vec<u8>>)>);
+type NotedFields = (Option<u64>, Option<u64>, Option<u64>);
+type RawEntries = Vec<(String, Vec<Vec<u8>>)>;
+type RawAnswer = (u64, u64, String, String, Option<StreamFields>, HistoryFields, NotedFields, String, RawEntries);
 
 /// Asks for what follows a position, or for the facts window.
 pub(super) fn question(keys: &Keys, position: Option<&Position>) -> Cmd {
@@ -67,7 +72,7 @@ pub(super) fn question(keys: &Keys, position: Option<&Position>) -> Cmd {
 
 /// Reads the answer.
 pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
-    let (seconds, micros, role, replid, stream, history, after, entries) = read::<RawAnswer>(reply)?;
+    let (seconds, micros, role, replid, stream, history, noted, after, entries) = read::<RawAnswer>(reply)?;
     let stream = stream.map(extent).transpose()?;
     let left = stream.map(|(_, left)| left).unwrap_or_default();
     let entries = entries.into_iter().map(|(text, fields)| Ok((id(&text)?, entry(&fields)))).collect::<Result<Vec<_>, _>>()?;
@@ -78,8 +83,10 @@ pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
         is_primary: role == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
         replid,
     };
+    let (latest, from, to) = noted;
+    let noted = Noted { latest, twofold: from.zip(to).map(|(from, to)| from..=to) };
     let (time, history) = (seconds * 1_000_000 + micros, History::of(history));
-    Ok(Answer { time, reply, left, history, after: id(&after)?, entries })
+    Ok(Answer { time, reply, left, history, noted, after: id(&after)?, entries })
 }
 
 impl Answer {

@@ -38,6 +38,8 @@ scripts! {
     APPEND = "scripts/append.lua";
     /// Asks the stream everything at once.
     TAIL = "scripts/tail.lua";
+    /// Notes how far the server's clock has come.
+    CLOCK = "scripts/clock.lua";
     /// A write that replicas are waited for with.
     FENCE = "scripts/fence.lua";
     /// Says whose stream this is.

@@ -20,7 +20,7 @@ use crate::ports::{Break, Doubt, Fence, SharedError, StreamSink};
 use crate::protocol::continuity::{EntryId, Position, Tailed, judge};
 use crate::protocol::rules::{self, Rule};
 
-use super::clock::{Sample, StreamClock};
+use super::clock::{Noted, Sample, StreamClock};
 use super::counts::{Cause, Counts};
 use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
@@ -95,7 +95,14 @@ impl Tail {
 
     async fn step(&mut self) -> Step {
         let step = match self.ask().await {
-            Ok((answer, sample)) => self.take(answer, sample).await,
+            Ok((answer, sample)) => {
+                let noted = answer.history.replid.is_some().then(|| answer.noted.clone());
+                let step = self.take(answer, sample).await;
+                if let Some(noted) = noted.filter(|_| step != Step::Unavailable) {
+                    self.note_clock(&noted, sample.time).await;
+                }
+                step
+            }
             Err(error) => {
                 self.note_lost(&error);
                 Step::Unavailable
@@ -140,6 +147,7 @@ impl Tail {
             return Step::Unavailable;
         }
         self.note_reached();
+        self.clock.learn(&answer.noted, sample.time);
         if answer.history.instance.is_none() && self.instance.get().is_some() {
             // Not claimed at start, or lost since.
             self.try_set_history().await;
@@ -181,7 +189,8 @@ impl Tail {
         let loading = Position { last: answer.after, counted: None, replid: answer.reply.replid.clone() };
         let judged = judge(self.place.position.as_ref().unwrap_or(&loading), &answer.reply);
         let stepped = earlier.filter(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(earlier));
-        if let Some(earlier) = stepped.filter(|earlier| sample.is_set_back_since(earlier)) {
+        // Also from one server to another: what lies in Redis was stamped by either.
+        if let Some(earlier) = earlier.filter(|earlier| sample.is_set_back_since(earlier)) {
             self.clock.was_set_back(&earlier, sample);
         }
         // Whatever else is broken: what is loaded next is dated by the clock as it is now.
@@ -257,6 +266,19 @@ impl Tail {
             warn!("acknowledged changes may be lost: readings begun before now are no answers");
         }
         Ok(())
+    }
+
+    /// Where it fails, the next answer shows that it is still to be done.
+    async fn note_clock(&self, noted: &Noted, time: u64) {
+        let Some(twofold) = self.clock.to_note(noted, time) else { return };
+        let mut call = scripts::CLOCK.on(&[self.keys.history()]);
+        match twofold {
+            Some(twofold) => call.arg(twofold.start()).arg(twofold.end()),
+            None => call.arg("").arg(""),
+        };
+        if let Err(error) = one(&self.link, call, ANSWER_TIME_MAX).await {
+            debug!(%error, "the clock is noted later");
+        }
     }
 
     fn apply(&mut self, entries: Vec<(EntryId, Entry)>, sample: &Sample, next: Position) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::clock;
 use rollcall::domain::{List, UserId};
-use rollcall::ports::{Break, ChangeStream, Landed, Lease, SharedError, SharedTier, SharedValue};
+use rollcall::ports::{Break, ChangeStream, History, Landed, Lease, SharedError, SharedTier, SharedValue};
 use rollcall::protocol::lease::Guard;
 use rollcall::redis::{RedisShared, StartError};
 
@@ -14,6 +14,7 @@ use crate::world::wait::{until, until_eq};
 
 const VALUE: &str = "user-orgs:user_1";
 const GUARD: &str = "{user-orgs:user_1}:guard";
+const HISTORY: &str = "{user-orgs:~changes}:history";
 
 async fn fill(shared: &RedisShared, user: &UserId, list: &List) -> Landed {
     let lease = shared.begin(user).await.expect("a lease");
@@ -80,6 +81,47 @@ async fn i7_a_clock_of_redis_that_is_set_back_makes_no_reading_younger() {
         get(&node.shared, &user(1)).await
     })
     .await;
+}
+
+/// A node that starts after the step cannot have seen it: one that did notes it, however small the step is.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_who_starts_after_the_clock_of_redis_was_set_back_hears_of_it() {
+    let server = RedisServer::start_with_a_clock();
+    let node = RedisNode::started(&server.url()).await;
+    assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
+    assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_some());
+    server.step_clock(-400);
+    node.broke(Break::ClockStepped).await;
+    until("the step to be noted", async || (server.query(&["HEXISTS", HISTORY, "twofold_to"]) == "1").then_some(())).await;
+    assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_none(), "it may be older than it says");
+    // What a failover or a snapshot takes away is noted once more.
+    server.query(&["HDEL", HISTORY, "twofold_from", "twofold_to"]);
+    until("it to be noted again", async || (server.query(&["HEXISTS", HISTORY, "twofold_to"]) == "1").then_some(())).await;
+}
+
+/// Nobody was there to see the step; what the clock said before is noted all along.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_clock_of_redis_that_is_set_back_while_no_node_runs_makes_no_reading_younger() {
+    let server = RedisServer::start_with_a_clock();
+    let node = RedisNode::started(&server.url()).await;
+    assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
+    until("the clock to be noted", async || (server.query(&["HEXISTS", HISTORY, "clock"]) == "1").then_some(())).await;
+    node.redis.stop().await;
+    server.step_clock(-5_000);
+    assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_none(), "it may be older than it says");
+}
+
+/// Also of a node that died while the clock was ahead: nobody would wait for hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_from_before_the_clock_was_set_back_ends_in_its_time() {
+    let server = RedisServer::start_with_a_clock();
+    let nodes = [RedisNode::started(&server.url()).await, RedisNode::started(&server.url()).await];
+    server.step_clock(7_200_000);
+    assert!(nodes[0].redis.history().hold().await.expect("an answer"));
+    assert!(!nodes[1].redis.history().hold().await.expect("an answer"));
+    server.step_clock(-7_200_000);
+    assert!(nodes[1].redis.history().hold().await.expect("an answer"));
+    assert!(!nodes[0].redis.history().hold().await.expect("an answer"), "it is another node's now");
 }
 
 #[tokio::test(flavor = "multi_thread")]

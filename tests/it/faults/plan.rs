@@ -116,9 +116,8 @@ const REDIS: [fn(&mut Dice, usize) -> Fault; 5] = [
     |_, _| Fault::RedisIsFull,
     |dice, _| Fault::RedisClockSteps { ms: *dice.pick(&STEPS_MS) },
 ];
-/// Beyond everything that is remembered. Small steps back are left out: a node that starts just after one cannot know of it, and
-/// takes a reading from before it for younger, by the step.
-const STEPS_MS: [i64; 2] = [-7_200_000, 7_200_000];
+/// Beyond everything that is remembered; within what is; and so small that nobody sees it who is not there.
+const STEPS_MS: [i64; 6] = [-7_200_000, -30_000, -300, 300, 30_000, 7_200_000];
 
 /// The first fault comes after this; what is known by then can be wrong later.
 const QUIET: Duration = Duration::from_millis(500);

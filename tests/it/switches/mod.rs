@@ -61,6 +61,7 @@ switches! {
     OnlyAPrimaryVouches: redis_6b_a_deposed_primary_vouches_for_nothing by redis::a_deposed_primary;
     UnknownMembersAreIgnored: redis_7_unknown_members_are_ignored by redis::an_entry_of_a_later_release;
     EvictingRedisIsRefused: redis_8_a_redis_that_evicts_is_refused by redis::a_redis_that_evicts;
+    StampsSaidTwiceDateNothing: redis_9_what_a_clock_says_twice_dates_nothing by redis::a_start_after_the_clock_was_set_back;
 
     FenceIsJudged: fence_1_an_answer_is_judged_by_the_fence by crowd::a_link_that_stalls;
     FenceMovesToTheQuestion: fence_2_the_fence_moves_to_when_it_was_asked by fence::an_append_during_an_answer;

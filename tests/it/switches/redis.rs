@@ -281,3 +281,33 @@ pub async fn a_redis_that_evicts() -> Found {
     let server = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
     wrong(connect(&server.url()).await.is_ok(), "a Redis that may evict the stream is taken")
 }
+
+/// The clock is set back by a second: to a node that starts once it has caught up, the value is younger by that.
+pub async fn a_start_after_the_clock_was_set_back() -> Found {
+    let redis = Some(RedisServer::start_with_a_clock());
+    let setup = Setup { redis, ..Setup::living(Duration::from_secs(4), Duration::ZERO) };
+    find(Deployment::Redis(1), setup, async |world: &mut World| {
+        assert!(world.still_lists(0).await?);
+        let read = Instant::now();
+        let landed = redis_time(world.redis());
+        world.change(|clerk| clerk.revoke(ADA, WORKS));
+        world.redis().step_clock(-1_000);
+        until("the step to be seen", async || {
+            (world.metric_of(0, "rollcall_stream_breaks_total", "clock-stepped").await >= 1.0).then_some(())
+        })
+        .await;
+        let redis = world.redis_ref();
+        until("the clock to catch up", async || (redis_time(redis) > landed).then_some(())).await;
+        world.add_node().await;
+        world.list_at(1, ADA).await?;
+        until_after(read, Duration::from_millis(4_200)).await;
+        Ok(wrong(world.still_lists(1).await?, "a reading is an answer for longer than the TTL"))
+    })
+    .await
+}
+
+fn redis_time(redis: &RedisServer) -> (u64, u64) {
+    let told = redis.query(&["TIME"]);
+    let mut parts = told.split_whitespace().map(|part| part.parse().expect("a number"));
+    (parts.next().expect("seconds"), parts.next().expect("microseconds"))
+}

@@ -23,8 +23,8 @@ struct Faults {
     held: AtomicBool,
 }
 
-/// How the answer of the tail begins: eight parts, the first of them ten digits of seconds.
-pub const TAIL_ANSWER: &[u8] = b"*8\r\n$10\r\n";
+/// How the answer of the tail begins: nine parts, the first of them ten digits of seconds.
+pub const TAIL_ANSWER: &[u8] = b"*9\r\n$10\r\n";
 
 impl RedisProxy {
     /// Stands before the Redis on `port`.
