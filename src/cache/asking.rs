@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::answer::{Answer, Ask, ReadError, Source};
 use super::fill::Plan;
-use super::flight::{Boarding, Flown, Reading};
+use super::flight::Boarding;
+use super::flown::{Flown, Reading};
 use super::miss::RETRY_AFTER;
 use super::{CHECK_WINDOW, Cache};
 use crate::clock;

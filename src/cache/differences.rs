@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Cache;
 use super::answer::Content;
-use super::flight::{Flown, Reading};
+use super::flown::{Flown, Reading};
 use crate::clock;
 use crate::domain::{List, Moment, UserId};
 use crate::protocol::difference::Compared;

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::Cache;
 use super::answer::Content;
-use super::flight::{Flown, Reading};
+use super::flown::{Flown, Reading};
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Membership, Moment, UserId};

@@ -15,33 +15,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
 
-use super::answer::Content;
+use super::flown::Flown;
 use crate::clock;
 use crate::domain::{Moment, UserId};
-use crate::ports::OriginError;
-use crate::protocol::freshness::Candidate;
-
-/// How a flight ended.
-#[derive(Debug, Clone)]
-pub enum Flown {
-    /// With a reading that was landed where it could be.
-    Landed(Reading),
-    /// With a reading that a change overtook: landed nowhere.
-    Overtaken(Reading),
-    /// Without one.
-    Failed(OriginError),
-    /// Its task panicked or was cancelled.
-    Lost,
-}
-
-/// What a flight brought: the facts are applied, by the fence in the candidate.
-#[derive(Debug, Clone)]
-pub struct Reading {
-    /// What it says.
-    pub content: Content,
-    /// When it began, and the fence loaded before the facts were applied.
-    pub candidate: Candidate,
-}
 
 /// A flight that can be waited for.
 #[derive(Debug, Clone)]
@@ -157,6 +133,9 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use super::super::answer::Content;
+    use super::super::flown::Reading;
+    use crate::protocol::freshness::Candidate;
 
     fn user() -> UserId {
         UserId::parse("user_1").expect("id")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Cache;
 use super::answer::Content;
-use super::flight::Reading;
+use super::flown::Reading;
 use super::local::Entry;
 use crate::clock;
 use crate::domain::{List, Moment, UserId};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, Ask, Content, ReadError, Source};
 use super::asking::{Why, answer};
-use super::flight::Reading;
+use super::flown::Reading;
 use super::known::Known;
 use super::local::Entry;
 use super::{CHECK_WINDOW, Cache};

@@ -13,6 +13,7 @@ mod differences;
 mod facts;
 mod fill;
 mod flight;
+mod flown;
 mod known;
 mod local;
 mod miss;

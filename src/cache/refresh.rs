@@ -10,7 +10,8 @@ use dashmap::DashSet;
 use foldhash::fast::RandomState;
 
 use super::Cache;
-use super::flight::{Boarding, Flight, Flown};
+use super::flight::{Boarding, Flight};
+use super::flown::Flown;
 use super::order::Looker;
 use crate::clock;
 use crate::domain::{Moment, UserId};

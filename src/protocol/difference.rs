@@ -92,22 +92,13 @@ fn is_explained(user: &UserId, row: &Membership, facts: &impl Remembered) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Change, OrganizationId};
-    use crate::protocol::facts::tests::Memory;
+    use crate::domain::Change;
+    use crate::protocol::facts::tests::{Memory, mem, org, user};
 
     const MINUTE: u64 = 60_000_000;
     const EARLIER: u64 = 1_000 * MINUTE;
     const LATER: u64 = EARLIER + MINUTE;
 
-    fn user() -> UserId {
-        UserId::parse("user_1").expect("id")
-    }
-    fn mem(n: u64) -> MembershipId {
-        MembershipId::parse(&format!("orgmem_{n}")).expect("id")
-    }
-    fn org(n: u64) -> OrganizationId {
-        OrganizationId::parse(&format!("org_{n}")).expect("id")
-    }
     fn row(n: u64) -> Membership {
         Membership {
             organization_id: org(n),

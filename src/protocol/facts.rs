@@ -276,13 +276,13 @@ pub(super) mod tests {
         }
     }
 
-    fn user() -> UserId {
+    pub(in crate::protocol) fn user() -> UserId {
         UserId::parse("user_1").expect("id")
     }
-    fn mem(n: u64) -> MembershipId {
+    pub(in crate::protocol) fn mem(n: u64) -> MembershipId {
         MembershipId::parse(&format!("orgmem_{n}")).expect("id")
     }
-    fn org(n: u64) -> OrganizationId {
+    pub(in crate::protocol) fn org(n: u64) -> OrganizationId {
         OrganizationId::parse(&format!("org_{n}")).expect("id")
     }
     fn row(n: u64, role: &str, updated_at: i64) -> Membership {

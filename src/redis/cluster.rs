@@ -5,7 +5,6 @@
 //! All servers that are known are asked at once, and of those that hold the cluster to be well the one in the latest epoch is
 //! believed: whoever was cut off with a minority says what was true before.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use deadpool_redis::redis::{self, IntoConnectionInfo, Value};
 use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
+
+use super::address::{joined, with_port};
 
 /// How long a server may take; a connection as a whole has a second.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(400);
@@ -68,7 +69,7 @@ impl Cluster {
         if hosts.contains('/') {
             return Err("a cluster has no databases: redis+cluster://a,b,c");
         }
-        let seeds: Vec<_> = hosts.split(',').map(str::trim).map(with_port).collect();
+        let seeds: Vec<_> = hosts.split(',').map(|host| with_port(host.trim(), PORT)).collect();
         let at = if credentials.is_empty() { "" } else { "@" };
         let credentials = format!("{credentials}{at}").into();
         let cluster = Self(Arc::new(Inner { seeds, credentials, map: Mutex::default(), asked_at: Default::default() }));
@@ -193,16 +194,6 @@ fn address(server: Value, asked: &str) -> Option<String> {
     let port = redis::from_redis_value::<u16>(parts.next()?).ok()?;
     let host = host.unwrap_or_else(|| asked.trim_matches(['[', ']']).to_owned());
     Some(joined(&host, port))
-}
-
-/// An address as URLs have it.
-pub(super) fn joined(host: &str, port: impl fmt::Display) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn with_port(host: &str) -> String {
-    let behind_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
-    if behind_brackets.contains(':') { host.to_owned() } else { format!("{host}:{PORT}") }
 }
 
 #[cfg(test)]

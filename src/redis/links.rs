@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use crate::ports::SharedError;
 
-use super::cluster::{Cluster, joined, slot_of};
+use super::address::joined;
+use super::cluster::{Cluster, slot_of};
 use super::link::{Link, Maker, unavailable};
 
 /// Servers that are remembered at most: a cluster has a thousand.

@@ -5,6 +5,7 @@
 //! a copy, and a stream not read lets the fence age. Where the primary may move, `sentinel` or `cluster` says where it is; `links`
 //! reaches the values that a cluster spreads. Upholds I5, I6, I7, I12, I13.
 
+mod address;
 mod clock;
 mod cluster;
 mod counts;

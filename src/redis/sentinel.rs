@@ -15,6 +15,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
+use super::address::{joined, with_port};
+
 /// How long a sentinel may take; a connection as a whole has a second.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(400);
 const PORT: u16 = 26_379;
@@ -66,7 +68,7 @@ impl Sentinels {
         if !database.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err("the database is not a number: redis+sentinel://a,b,c/mymaster/0");
         }
-        let client = |host: &str| redis::Client::open(format!("redis://{own_credentials}{}", with_port(host))).ok();
+        let client = |host: &str| redis::Client::open(format!("redis://{own_credentials}{}", with_port(host, PORT))).ok();
         let sentinels: Option<Vec<_>> = hosts.split(',').map(str::trim).map(client).collect();
         let sentinels = sentinels.filter(|_| !hosts.is_empty()).ok_or("an address of a sentinel cannot be read")?;
         let at = if credentials.is_empty() { "" } else { "@" };
@@ -125,8 +127,7 @@ impl Sentinels {
             question.query_async::<Option<(String, u16)>>(&mut connection).await
         };
         match timeout(ANSWER_TIME_MAX, asking).await {
-            Ok(Ok(Some((host, port)))) if host.contains(':') => Ok(format!("[{host}]:{port}")),
-            Ok(Ok(Some((host, port)))) => Ok(format!("{host}:{port}")),
+            Ok(Ok(Some((host, port)))) => Ok(joined(&host, port)),
             Ok(Ok(None)) => Err(NoPrimary::UnknownName { name: self.0.name.clone() }),
             Ok(Err(error)) if is_refusal(&error) => Err(NoPrimary::Refused { code: refusal(&error) }),
             Ok(Err(_)) | Err(_) => Err(NoPrimary::Silent),
@@ -181,11 +182,6 @@ fn refusal(error: &redis::RedisError) -> String {
     error.code().unwrap_or(error.category()).to_owned()
 }
 
-fn with_port(host: &str) -> String {
-    let behind_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
-    if behind_brackets.contains(':') { host.to_owned() } else { format!("{host}:{PORT}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,8 +212,6 @@ mod tests {
         }
         assert_eq!(credentials_of("sentinel_user=me&sentinel_password=p%40%2Fw%C3%BC"), Ok("me:p%40%2Fw%C3%BC@".to_owned()));
         assert_eq!(credentials_of("sentinel_password=s"), Ok(":s@".to_owned()));
-        assert_eq!(with_port("a"), "a:26379");
-        assert_eq!(with_port("[::1]"), "[::1]:26379");
     }
 
     #[test]

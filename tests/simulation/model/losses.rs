@@ -5,55 +5,41 @@ use super::scene::Scene;
 use super::scenes::left;
 use super::world::Action;
 
-/// Node 1 is of an earlier release, and cannot read what the stream says.
-pub fn unreadable() -> Scene {
+/// A value is everywhere; node 1 hears of the end of a membership by the stream alone, and is asked.
+fn heard_by_second(name: &'static str, told: Told, ends_at: u8) -> Scene {
     Scene {
         flies: [false; 2],
         looks: [false, true],
         listens: [false, true],
         begins_with_value: true,
         begins_with_entry: [false, true],
-        is_unreadable_to_second: true,
-        ..Scene::new("unreadable", left(Told::AsEviction), 3)
+        ..Scene::new(name, left(told), ends_at)
     }
+}
+
+/// Node 1 is of an earlier release, and cannot read what the stream says.
+pub fn unreadable() -> Scene {
+    Scene { is_unreadable_to_second: true, ..heard_by_second("unreadable", Told::AsEviction, 3) }
 }
 
 /// The stream is trimmed before node 1 has read it.
 pub fn trimmed() -> Scene {
-    Scene {
-        flies: [false; 2],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        trims_max: 1,
-        ..Scene::new("trimmed", left(Told::AsEviction), 3)
-    }
+    Scene { trims_max: 1, ..heard_by_second("trimmed", Told::AsEviction, 3) }
 }
 
 /// The same, of a change that names no user, so that a value from before it stays in Redis: who cannot read the change any more
 /// must refuse it for its age.
 pub fn trimmed_unfiled() -> Scene {
-    Scene {
-        flies: [false, true],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        trims_max: 1,
-        ..Scene::new("trimmed unfiled", left(Told::WithoutUser), 3)
-    }
+    Scene { flies: [false, true], trims_max: 1, ..heard_by_second("trimmed unfiled", Told::WithoutUser, 3) }
 }
 
 /// Node 1 is stopped and started while a membership ends in a message without a user.
 pub fn restarted() -> Scene {
     Scene {
         flies: [false, true],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
+        begins_with_entry: [false; 2],
         restarts_max: 1,
-        ..Scene::new("restarted", left(Told::WithoutUser), 2)
+        ..heard_by_second("restarted", Told::WithoutUser, 2)
     }
 }
 
@@ -64,15 +50,7 @@ pub fn restarted_late() -> Scene {
 
 /// Another server becomes the primary, and has what there was at the start.
 pub fn failover() -> Scene {
-    Scene {
-        flies: [false; 2],
-        looks: [false, true],
-        listens: [false, true],
-        begins_with_value: true,
-        begins_with_entry: [false, true],
-        failovers_max: 1,
-        ..Scene::new("failover", left(Told::AsEviction), 5)
-    }
+    Scene { failovers_max: 1, ..heard_by_second("failover", Told::AsEviction, 5) }
 }
 
 /// The same, with a node that reads the origin meanwhile.

@@ -4,24 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rollcall::domain::UserId;
-use rollcall::ports::OriginError;
-use rollcall::protocol::freshness::Candidate;
-
-use super::answer::Content;
-
-#[derive(Debug, Clone)]
-pub enum Flown {
-    Landed(Reading),
-    Overtaken(Reading),
-    Failed(OriginError),
-    Lost,
-}
-
-#[derive(Debug, Clone)]
-pub struct Reading {
-    pub content: Content,
-    pub candidate: Candidate,
-}
 
 #[derive(Default)]
 pub struct Flights(Mutex<Vec<Arc<AtomicBool>>>);

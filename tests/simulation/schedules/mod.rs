@@ -17,6 +17,8 @@ mod counts;
 mod facts;
 #[path = "../../../src/cache/fill.rs"]
 mod fill;
+#[path = "../../../src/cache/flown.rs"]
+mod flown;
 #[path = "../../../src/cache/known.rs"]
 mod known;
 #[path = "../../../src/cache/local.rs"]

@@ -13,7 +13,8 @@ use super::answer::{Content, Question};
 use super::counts::Counts;
 use super::doors::{Clerk, Fence, Redis, begun};
 use super::facts::Facts;
-use super::flight::{Flights, Flown, Reading};
+use super::flight::Flights;
+use super::flown::{Flown, Reading};
 use super::local::Local;
 use crate::clock::{NOW, Pace};
 

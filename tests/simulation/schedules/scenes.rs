@@ -8,7 +8,7 @@ use rollcall::protocol::denial::Denied;
 use shuttle::thread;
 
 use super::doors::begun;
-use super::flight::Flown;
+use super::flown::Flown;
 use super::habits::{Habits, passed};
 use super::local::Entry;
 use super::room::{Cache, Seen, changes_in, fence_of, seen, user};
