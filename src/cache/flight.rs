@@ -132,9 +132,9 @@ impl Drop for Leaving {
 mod tests {
     use tokio::sync::oneshot;
 
-    use super::*;
     use super::super::answer::Content;
     use super::super::flown::Reading;
+    use super::*;
     use crate::protocol::freshness::Candidate;
 
     fn user() -> UserId {

@@ -120,6 +120,14 @@ fn a_read_can_be_answered_from_before_the_last_writes() {
 }
 
 #[test]
+fn what_is_gone_at_once_is_gone_at_one_moment() {
+    let mut world = World::new();
+    world.put_into("user_many", 501).expect("room");
+    world.delete_user("user_many").expect("there");
+    assert!(world.page("user_many", 10, 0, AsOf::At(wall_ms())).is_none(), "not at a time yet to come");
+}
+
+#[test]
 fn pages_cover_the_list_without_gap_or_overlap() {
     let mut world = World::new();
     world.put_into("user_many", 501).expect("room");

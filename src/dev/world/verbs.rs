@@ -51,9 +51,9 @@ impl World {
     pub fn delete_user(&mut self, user: &str) -> Verb {
         self.living_user(user)?;
         let ids: Vec<String> = self.living(user).map(|row| row.id.clone()).collect();
-        let ended: Vec<Message> = ids.iter().filter_map(|id| self.end_membership(id)).collect();
-        let sessions = self.end_sessions_of(user);
         let at = self.clock.tick();
+        let ended: Vec<Message> = ids.iter().filter_map(|id| self.end_membership(id, at)).collect();
+        let sessions = self.end_sessions_of(user);
         if let Some(row) = self.users.get_mut(user) {
             row.push(at, None);
         }
@@ -124,8 +124,9 @@ impl World {
     pub fn delete_organization(&mut self, organization: &str) -> Verb {
         let row = self.living_organization(organization)?.clone();
         let members: Vec<String> = self.of_organization.get(&row.id).into_iter().flatten().cloned().collect();
-        let ended: Vec<Message> = members.iter().filter_map(|id| self.end_membership(id)).collect();
+        // One moment for all of it: a moment for each would be times yet to come.
         let at = self.clock.tick();
+        let ended: Vec<Message> = members.iter().filter_map(|id| self.end_membership(id, at)).collect();
         if let Some(versions) = self.organizations.get_mut(&row.id) {
             versions.push(at, None);
         }
@@ -180,7 +181,8 @@ impl World {
     /// A membership ends.
     pub fn revoke(&mut self, user: &str, organization: &str) -> Verb {
         let id = self.member(user, organization)?.id.clone();
-        let messages = self.end_membership(&id).into_iter().collect();
+        let at = self.clock.tick();
+        let messages = self.end_membership(&id, at).into_iter().collect();
         Ok(Done { id, messages })
     }
 
@@ -227,9 +229,8 @@ impl World {
     }
 
     /// Ends a living membership. The message tells the role and times it had: Clerk does not advance `updated_at` either.
-    fn end_membership(&mut self, id: &str) -> Option<Message> {
+    fn end_membership(&mut self, id: &str, at: i64) -> Option<Message> {
         let row = self.memberships.get(id)?.now()?.clone();
-        let at = self.clock.tick();
         self.memberships.get_mut(id)?.push(at, None);
         if let Some(members) = self.of_organization.get_mut(&row.organization) {
             members.remove(id);
