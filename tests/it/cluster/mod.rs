@@ -3,6 +3,7 @@
 
 mod failures;
 mod moves;
+mod partition;
 mod round;
 mod watch;
 

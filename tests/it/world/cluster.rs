@@ -1,13 +1,16 @@
 //! A Redis Cluster of real processes: masters, perhaps a replica of each, and slots that move step by step.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::redis_server::{RedisServer, free_port, query};
 use super::wait::until;
 
 const SLOTS: usize = 16_384;
 const STREAM: &str = "user-orgs:~changes";
-const MASTERS: usize = 3;
+pub const MASTERS: usize = 3;
+/// After how long a server that does not answer is held to be gone, and one that reaches no majority holds itself for that.
+pub const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Three masters, which share the slots in equal parts. Everything is stopped when dropped.
 pub struct Cluster {
@@ -24,17 +27,23 @@ impl Cluster {
 
     /// The same of another program.
     pub async fn start_program(program: PathBuf, replicas: usize) -> Self {
-        let start = |_| {
-            let bus = free_port().to_string();
+        Self::start_each(program, replicas, |_| vec!["--cluster-port".to_owned(), free_port().to_string()]).await
+    }
+
+    /// The same, each with these arguments more; they name the port of its bus.
+    pub async fn start_each(program: PathBuf, replicas: usize, more: impl Fn(usize) -> Vec<String>) -> Self {
+        let node_timeout = NODE_TIMEOUT.as_millis().to_string();
+        let start = |number| {
             let arguments = [
                 ["--cluster-enabled", "yes"],
                 ["--cluster-config-file", "nodes.conf"],
-                ["--cluster-node-timeout", "1000"],
-                ["--cluster-port", &bus],
+                ["--cluster-node-timeout", &node_timeout],
                 ["--repl-diskless-sync-delay", "0"],
                 ["--cluster-replica-validity-factor", "0"],
             ];
-            RedisServer::start_program(program.clone(), arguments.as_flattened())
+            let more = more(number);
+            let more: Vec<_> = more.iter().map(String::as_str).collect();
+            RedisServer::start_program(program.clone(), &[arguments.as_flattened(), &more].concat())
         };
         let servers: Vec<_> = (0..MASTERS * (1 + replicas)).map(start).collect();
         let ports = servers.iter().map(RedisServer::port).collect();
@@ -100,7 +109,12 @@ impl Cluster {
 
     /// Where it is, for a node.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.ports[..MASTERS].iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        self.url_at("127.0.0.1")
+    }
+
+    /// The same, by another name of this machine.
+    pub fn url_at(&self, host: &str) -> String {
+        let hosts: Vec<_> = self.ports[..MASTERS].iter().map(|port| format!("{host}:{port}")).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
@@ -118,6 +132,37 @@ impl Cluster {
     pub fn first_owner(&self, key: &str) -> usize {
         let slot: usize = self.slot(key).parse().expect("a slot");
         (0..MASTERS).find(|number| slot < (number + 1) * SLOTS / MASTERS).expect("a master")
+    }
+
+    /// Where every server listens.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// The only replica of a master.
+    pub fn replica_of(&self, master: usize) -> usize {
+        MASTERS + master
+    }
+
+    /// From now on this replica gets nothing of what its master writes, and stays in good health.
+    pub async fn cut_replication(&self, replica: usize) {
+        let (port, master) = (self.ports[replica], self.ports[replica % MASTERS]);
+        assert_eq!(query(port, &["CONFIG", "SET", "masterauth", "what-the-master-does-not-ask-for"]), "OK");
+        query(master, &["CLIENT", "KILL", "TYPE", "replica"]);
+        let is_cut = async || query(port, &["INFO"]).contains("master_link_status:down").then_some(());
+        until("the replica to be cut off", is_cut).await;
+    }
+
+    /// It may follow again.
+    pub fn heal_replication(&self, replica: usize) {
+        assert_eq!(query(self.ports[replica], &["CONFIG", "SET", "masterauth", ""]), "OK");
+    }
+
+    /// Waits until this replica is a master.
+    pub async fn until_promoted(&self, replica: usize) {
+        let port = self.ports[replica];
+        let is_promoted = async || query(port, &["INFO"]).contains("role:master").then_some(());
+        until("the replica to be promoted", is_promoted).await;
     }
 
     /// The master of the change stream, into other hands.
