@@ -137,11 +137,10 @@ impl Cluster {
 impl Map {
     /// None: the server does not hold the cluster to be well, or says nothing that can be read.
     fn read(info: &str, slots: Value, asked: &str) -> Option<Self> {
-        let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-        if of("cluster_state") != Some("ok") {
+        if !is_well(info) {
             return None;
         }
-        let mut map = Self { epoch: of("cluster_current_epoch")?.parse().ok()?, ..Self::default() };
+        let mut map = Self { epoch: told(info, "cluster_current_epoch")?.parse().ok()?, ..Self::default() };
         let Value::Array(ranges) = slots else { return None };
         for range in ranges {
             let Value::Array(range) = range else { return None };
@@ -170,6 +169,15 @@ impl Map {
         masters.dedup();
         masters
     }
+}
+
+/// Whether a server holds its cluster to be well, by its CLUSTER INFO: a master that reaches too few others does not.
+pub(super) fn is_well(info: &str) -> bool {
+    told(info, "cluster_state") == Some("ok")
+}
+
+fn told<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// The slot of a key: of what stands in its first pair of braces, if anything does.
