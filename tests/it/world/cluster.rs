@@ -165,6 +165,16 @@ impl Cluster {
         until("the replica to be promoted", is_promoted).await;
     }
 
+    /// Kills a server.
+    pub fn kill(&mut self, number: usize) {
+        self.servers[number].as_mut().expect("it is here").kill();
+    }
+
+    /// Starts it again; it knows which cluster it belongs to.
+    pub fn restart(&mut self, number: usize) {
+        self.servers[number].as_mut().expect("it is here").restart();
+    }
+
     /// The master of the change stream, into other hands.
     pub fn take_stream_master(&mut self) -> RedisServer {
         let number = self.first_owner(STREAM);
