@@ -127,8 +127,7 @@ impl Cluster {
             let mut question = redis::pipe();
             question.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
             let (info, slots) = question.query_async::<(String, Value)>(&mut connection).await.ok()?;
-            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            Map::read(&info, slots, host)
+            Map::read(&info, slots, host_of(address))
         };
         timeout(ANSWER_TIME_MAX, asking).await.ok()?
     }
@@ -199,8 +198,13 @@ fn address(server: Value, asked: &str) -> Option<String> {
     let mut parts = parts.into_iter();
     let host = redis::from_redis_value::<Option<String>>(parts.next()?).ok()?.filter(|host| !host.is_empty() && host != "?");
     let port = redis::from_redis_value::<u16>(parts.next()?).ok()?;
-    let host = host.unwrap_or_else(|| asked.trim_matches(['[', ']']).to_owned());
-    Some(joined(&host, port))
+    Some(joined(host.as_deref().unwrap_or(asked), port))
+}
+
+/// The host of an address, as it is without a port.
+pub(super) fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']'])
 }
 
 /// An address as URLs have it.

@@ -100,7 +100,7 @@ async fn i5_every_node_is_right_two_seconds_after_the_master_of_the_stream_died_
             ended.push(left.id);
         }
         let entries = query_replica(port, &ENTRIES);
-        assert!(ended.iter().all(|id| !entries.contains(id.as_str())), "nothing is lost, so nothing is shown: {entries}");
+        assert!(ended.iter().all(|id| !entries.contains(id.as_str())), "nothing is lost, so nothing is shown");
         let old = lost.iter().filter(|user| query_replica(port, &["GET", &value(user)]).contains(WORKS)).count();
         assert!(old > 1, "{old} old values come back");
         cluster.kill(master);
@@ -128,7 +128,8 @@ async fn i5_every_node_is_right_two_seconds_after_the_master_of_the_stream_died_
             watch.until_judged().await;
         }
         let stream = query(port, &ENTRIES);
-        assert!(ended.iter().all(|id| stream.contains(id)), "all is put back: {stream}");
+        ended.retain(|id| !stream.contains(id.as_str()));
+        assert!(ended.is_empty(), "not put back: {ended:?}");
         is_over.store(true, Ordering::Relaxed);
         let taken = restless.await?;
         println!(

@@ -5,6 +5,7 @@ mod failover;
 mod failures;
 mod moves;
 mod partition;
+mod replicas;
 mod round;
 mod watch;
 
