@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::redis_server::{RedisServer, free_port, query};
-use super::wait::until;
+use super::wait::{until, until_within};
 
 const SLOTS: usize = 16_384;
 const STREAM: &str = "user-orgs:~changes";
 pub const MASTERS: usize = 3;
 /// After how long a server that does not answer is held to be gone, and one that reaches no majority holds itself for that.
 pub const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A replica that was not voted for tries again only after four times that.
+const PROMOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Three masters, which share the slots in equal parts. Everything is stopped when dropped.
 pub struct Cluster {
@@ -55,11 +57,18 @@ impl Cluster {
     async fn form(&self) {
         for (number, port) in self.ports.iter().enumerate() {
             assert_eq!(query(*port, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]), "OK");
-            if number == 0 {
-                continue;
-            }
-            assert_eq!(query(*port, &["CLUSTER", "MEET", "127.0.0.1", &self.ports[0].to_string(), &self.bus(0)]), "OK");
         }
+        let (first, port, bus) = (query(self.ports[0], &["CLUSTER", "MYID"]), self.ports[0].to_string(), self.bus(0));
+        // On a busy machine they may not meet in time, and then they never do.
+        until("all servers to know the first", async || {
+            let is_stranger = |port: &&u16| !query(**port, &["CLUSTER", "NODES"]).contains(&first);
+            let strangers: Vec<_> = self.ports.iter().filter(is_stranger).collect();
+            for stranger in &strangers {
+                assert_eq!(query(**stranger, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), "OK");
+            }
+            strangers.is_empty().then_some(())
+        })
+        .await;
         for (number, port) in self.ports[..MASTERS].iter().enumerate() {
             let bounds = [number, number + 1].map(|part| part * SLOTS / MASTERS);
             let (first, last) = (bounds[0].to_string(), (bounds[1] - 1).to_string());
@@ -162,7 +171,7 @@ impl Cluster {
     pub async fn until_promoted(&self, replica: usize) {
         let port = self.ports[replica];
         let is_promoted = async || query(port, &["INFO"]).contains("role:master").then_some(());
-        until("the replica to be promoted", is_promoted).await;
+        until_within(PROMOTED_WITHIN, "the replica to be promoted", is_promoted).await;
     }
 
     /// Kills a server.
