@@ -173,6 +173,11 @@ pub(super) fn redis_url(text: &str) -> Parsed<SecretString> {
                 Err(what) => Err(format!("not a URL of a cluster: {what}")),
             };
         }
+        "rediss+cluster" | "rediss+sentinel" => {
+            return Err("TLS is not carried to a cluster or by way of sentinels: redis+cluster:// or redis+sentinel:// \
+                        without it, or rediss:// to one primary"
+                .to_owned());
+        }
         "http" | "https" => {
             return Err("this is a REST URL; the change stream needs Redis over TCP, redis:// or rediss://".to_owned());
         }
@@ -257,6 +262,8 @@ mod tests {
         for (bad, why) in [
             ("redis+sentinel://a,b", "name of the primary"),
             ("redis+cluster://a,b/1", "databases"),
+            ("rediss+cluster://:hunter2@a,b", "TLS is not carried to a cluster"),
+            ("rediss+sentinel://a,b/main", "TLS is not carried"),
             ("https://eu1.example.test", "TCP"),
             ("127.0.0.1:6379", "Accepted"),
             ("redis://:hunter2@host:99999", "cannot be read"),

@@ -60,6 +60,8 @@ rules! {
     OldTagIsAMiss = "redis-6a";
     /// Only a primary vouches for anything.
     OnlyAPrimaryVouches = "redis-6b";
+    /// A master that reaches too few of its cluster vouches for nothing.
+    OnlyAMajorityVouches = "redis-6c";
     /// Readers ignore members that they do not know.
     UnknownMembersAreIgnored = "redis-7";
     /// A start refuses a Redis that may evict the stream.

@@ -13,6 +13,12 @@ pub(super) fn joined(host: &str, port: impl Display) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// The host of an address, as it is without a port.
+pub(super) fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +32,6 @@ mod tests {
         check("[::1]:7001", "[::1]:7001");
         assert_eq!(joined("::1", 7001), "[::1]:7001");
         assert_eq!(joined("a", "7001"), "a:7001");
+        assert_eq!([host_of("[::1]:7001"), host_of("a:7001")], ["::1", "a"]);
     }
 }

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
-use super::address::{joined, with_port};
+use super::address::{host_of, joined, with_port};
 
 /// How long a server may take; a connection as a whole has a second.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(400);
@@ -128,8 +128,7 @@ impl Cluster {
             let mut question = redis::pipe();
             question.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
             let (info, slots) = question.query_async::<(String, Value)>(&mut connection).await.ok()?;
-            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            Map::read(&info, slots, host)
+            Map::read(&info, slots, host_of(address))
         };
         timeout(ANSWER_TIME_MAX, asking).await.ok()?
     }
@@ -138,11 +137,10 @@ impl Cluster {
 impl Map {
     /// None: the server does not hold the cluster to be well, or says nothing that can be read.
     fn read(info: &str, slots: Value, asked: &str) -> Option<Self> {
-        let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-        if of("cluster_state") != Some("ok") {
+        if !is_well(info) {
             return None;
         }
-        let mut map = Self { epoch: of("cluster_current_epoch")?.parse().ok()?, ..Self::default() };
+        let mut map = Self { epoch: told(info, "cluster_current_epoch")?.parse().ok()?, ..Self::default() };
         let Value::Array(ranges) = slots else { return None };
         for range in ranges {
             let Value::Array(range) = range else { return None };
@@ -173,6 +171,15 @@ impl Map {
     }
 }
 
+/// Whether a server holds its cluster to be well, by its CLUSTER INFO: a master that reaches too few others does not.
+pub(super) fn is_well(info: &str) -> bool {
+    told(info, "cluster_state") == Some("ok")
+}
+
+fn told<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// The slot of a key: of what stands in its first pair of braces, if anything does.
 pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
@@ -192,8 +199,7 @@ fn address(server: Value, asked: &str) -> Option<String> {
     let mut parts = parts.into_iter();
     let host = redis::from_redis_value::<Option<String>>(parts.next()?).ok()?.filter(|host| !host.is_empty() && host != "?");
     let port = redis::from_redis_value::<u16>(parts.next()?).ok()?;
-    let host = host.unwrap_or_else(|| asked.trim_matches(['[', ']']).to_owned());
-    Some(joined(&host, port))
+    Some(joined(host.as_deref().unwrap_or(asked), port))
 }
 
 #[cfg(test)]

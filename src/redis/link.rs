@@ -20,7 +20,7 @@ use crate::ports::SharedError;
 use crate::protocol::rules::{self, Rule};
 
 use super::Settings;
-use super::cluster::{Cluster, slot_of};
+use super::cluster::{Cluster, is_well, slot_of};
 use super::counts::Counts;
 use super::reason::{phrase, phrase_of_making};
 use super::scripts;
@@ -298,6 +298,31 @@ impl Link {
         }
     }
 
+    /// The same for what moves the fence. A master that reaches too few of its cluster may have been replaced, and vouches for
+    /// nothing, though it goes on being read where `cluster-allow-reads-when-down` says so.
+    pub(super) async fn vouch(&self, pipeline: &Pipeline, within: Duration) -> Result<Vec<Value>, SharedError> {
+        if !self.is_by_slot() || !rules::is_on(Rule::OnlyAMajorityVouches) {
+            return self.confirm(pipeline, within).await;
+        }
+        // First: what follows is no older than the moment in which the master reached enough.
+        let mut asked = redis::pipe();
+        asked.cmd("CLUSTER").arg("INFO");
+        for command in pipeline.cmd_iter() {
+            asked.add_command(command.clone());
+        }
+        let mut replies = self.confirm(&asked, within).await?.into_iter();
+        let info = replies.next().ok_or_else(|| unavailable("no reply"))?;
+        match is_well(&read::<String>(info)?) {
+            true => Ok(replies.collect()),
+            false => Err(unavailable("CLUSTERDOWN")),
+        }
+    }
+
+    /// Whether whoever has a slot of a cluster is asked.
+    fn is_by_slot(&self) -> bool {
+        matches!(self.0.maker.source, Source::Cluster(..))
+    }
+
     async fn ask_once(&self, pipeline: &Pipeline, deadline: Instant) -> Result<Vec<Value>, SharedError> {
         let Ok(held) = timeout_at(deadline, self.held()).await else { return Err(self.timed_out(None)) };
         let mut held = held?;
@@ -312,7 +337,6 @@ impl Link {
 
     fn accept(&self, held: &Held, replies: Vec<Value>) -> Result<Vec<Value>, SharedError> {
         // A server that answers so is, for now or for good, not the one to talk to.
-        let is_by_slot = matches!(self.0.maker.source, Source::Cluster(..));
         for code in ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "CLUSTERDOWN"] {
             if replies.iter().any(|reply| has_code(reply, code)) {
                 self.let_go(held.serial, true);
@@ -320,7 +344,7 @@ impl Link {
             }
         }
         // The key of this link has another server now: the next connection finds it.
-        if is_by_slot && replies.iter().any(|reply| has_code(reply, "MOVED")) {
+        if self.is_by_slot() && replies.iter().any(|reply| has_code(reply, "MOVED")) {
             self.let_go(held.serial, false);
             return Err(unavailable("MOVED"));
         }

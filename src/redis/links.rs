@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::ports::SharedError;
 
-use super::address::joined;
+use super::address::{host_of, joined};
 use super::cluster::{Cluster, slot_of};
 use super::link::{Link, Maker, unavailable};
 
@@ -91,7 +91,8 @@ impl Links {
         let reply = |replies: Vec<Value>| replies.into_iter().next_back().ok_or_else(|| unavailable("no reply"));
         let first = reply(self.confirm(&commands, within).await?)?;
         let Self::Many(many) = self else { return Ok(first) };
-        let Some((code, address)) = redirected(&first) else { return Ok(first) };
+        let asked = many.master_of(key, within).await?;
+        let Some((code, address)) = redirected(&first, &asked) else { return Ok(first) };
         let mut pipeline = Pipeline::with_capacity(2);
         if code == "ASK" {
             pipeline.cmd("ASKING");
@@ -123,8 +124,8 @@ impl Many {
     /// Asks the master of a key; once more where the key has moved.
     async fn exchange(&self, key: &str, pipeline: &Pipeline, within: Duration) -> Result<Vec<Value>, SharedError> {
         let master = self.master_of(key, within).await?;
-        let replies = self.noting(self.link_to(master).ask(pipeline, within).await)?;
-        match replies.iter().find_map(redirected) {
+        let replies = self.noting(self.link_to(master.clone()).ask(pipeline, within).await)?;
+        match replies.iter().find_map(|reply| redirected(reply, &master)) {
             Some(("MOVED", address)) => {
                 self.look_soon();
                 self.link_to(address).ask(pipeline, within).await
@@ -175,11 +176,11 @@ fn pipeline_of<'a>(commands: impl ExactSizeIterator<Item = &'a Cmd>) -> Pipeline
     pipeline
 }
 
-/// Where a reply sends whoever asked: for good (`MOVED`), or for this once (`ASK`).
-fn redirected(reply: &Value) -> Option<(&'static str, String)> {
+/// Where a reply sends whoever asked here: for good (`MOVED`), or for this once (`ASK`).
+fn redirected(reply: &Value, asked: &str) -> Option<(&'static str, String)> {
     let Value::ServerError(error) = reply else { return None };
     let code = ["MOVED", "ASK"].into_iter().find(|code| *code == error.code())?;
-    // `MOVED 3999 127.0.0.1:6381`; an address of IPv6 comes without brackets.
+    // `MOVED 3999 127.0.0.1:6381`; an address of IPv6 comes without brackets, and a host that is the same not at all.
     let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
-    Some((code, joined(host, port)))
+    Some((code, joined(if host.is_empty() { host_of(asked) } else { host }, port)))
 }

@@ -124,8 +124,8 @@ impl Tail {
         }
         pipeline.add_command(question(&self.keys, self.place.position.as_ref()));
         let sent = clock::now();
-        let confirmed = self.link.confirm(&pipeline, ANSWER_TIME_MAX).await;
-        let mut replies = confirmed.inspect_err(|error| self.standing.following.note_failure(error, &self.counts))?;
+        let vouched = self.link.vouch(&pipeline, ANSWER_TIME_MAX).await;
+        let mut replies = vouched.inspect_err(|error| self.standing.following.note_failure(error, &self.counts))?;
         let received = clock::now();
         let reply = replies.pop().ok_or_else(|| unavailable("no reply"))?;
         if let Some(written) = replies.pop() {

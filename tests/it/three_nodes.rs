@@ -47,7 +47,7 @@ async fn run(seed: u64) {
         let took = began.elapsed();
         let last = street.history().all_acknowledged().expect("every message was taken");
         until("the bound to pass", async || (last.elapsed() > bound).then_some(())).await;
-        street.expect_the_truth_everywhere(world.redis()).await?;
+        street.expect_the_truth_everywhere(|key| world.redis_ref().query(&["GET", key])).await?;
         let reads = street.end(readers).await;
         judge(seed, &mut street.history(), &reads, took);
         Ok(())

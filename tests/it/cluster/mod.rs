@@ -1,8 +1,11 @@
 //! Redis Cluster: the values are spread over masters, the change stream is on one. Slots move, masters fail, and their clocks
 //! differ; no answer becomes wrong by it. I2, I5, I6, I7.
 
+mod failover;
 mod failures;
 mod moves;
+mod partition;
+mod replicas;
 mod round;
 mod watch;
 

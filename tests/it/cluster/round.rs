@@ -83,6 +83,31 @@ async fn i7_a_reading_has_its_age_though_the_clocks_of_the_masters_differ() {
     }
 }
 
+/// Where servers have other names for nodes than for each other: whoever is sent elsewhere goes on by the name it asked by.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_tell_ports_alone_are_found_also_while_slots_move() {
+    let mut cluster = Cluster::start(0).await;
+    for port in cluster.ports() {
+        assert_eq!(query(*port, &["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"]), "OK");
+    }
+    let setup = setup(&mut cluster);
+    run_test(Deployment::Redis(2), setup, async |world: &mut World| {
+        let user = crowd(0);
+        let from = cluster.first_owner(&value(&user));
+        let (slot, to) = (cluster.slot(&value(&user)), (from + 1) % 3);
+        for node in 0..2 {
+            world.ask(node, &path(&user)).await?.is_member();
+        }
+        cluster.begin_move(&slot, from, to);
+        cluster.move_keys(&[&value(&user)], from, to);
+        let left = world.change(|clerk| clerk.revoke(&user, WORKS));
+        world.deliver(&left).await;
+        is_refused_everywhere(world, &user).await;
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_master_is_looked_at_and_one_alone_is_refused() {
     let cluster = Cluster::start(0).await;

@@ -14,7 +14,7 @@ use crate::world::wait::until;
 /// Not yet.
 const NEVER: usize = usize::MAX;
 
-/// Asks every node for users over and over.
+/// Asks nodes for users over and over.
 pub(super) struct Watch {
     shared: Arc<Shared>,
     bound: Duration,
@@ -36,27 +36,34 @@ struct Watched {
     wrong_after: AtomicUsize,
 }
 
-/// Of so many answers, so many could not be given; so many were asked for when a "yes" was wrong, and so many were one.
+/// Of so many answers, so many could not be given; so many were asked for when a "yes" was wrong, and so many were one. The
+/// latest "yes" was asked for so long after the acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub answers: usize,
     pub failures: usize,
     pub judged: usize,
     pub wrong: usize,
+    pub latest_yes: Option<Duration>,
 }
 
 impl Watch {
-    /// Begins.
+    /// Begins to ask every node.
     pub(super) fn begin(world: &World, users: &[String], bound: Duration) -> Self {
+        Self::begin_at(&world.nodes, world.http.clone(), users, bound)
+    }
+
+    /// Begins to ask these nodes, which have a bound of their own.
+    pub(super) fn begin_at(nodes: &[Node], http: reqwest::Client, users: &[String], bound: Duration) -> Self {
         let watched = |user: &String| Watched { path: path(user), wrong_after: AtomicUsize::new(NEVER) };
         let shared = Arc::new(Shared {
             is_over: AtomicBool::new(false),
             began: Instant::now(),
             users: users.iter().map(watched).collect(),
-            asked: world.nodes.iter().map(|_| AtomicUsize::new(0)).collect(),
+            asked: nodes.iter().map(|_| AtomicUsize::new(0)).collect(),
         });
-        let read = |(number, node): (usize, &Node)| tokio::spawn(read(shared.clone(), world.http.clone(), number, node.url()));
-        let readers = world.nodes.iter().enumerate().map(read).collect();
+        let read = |(number, node): (usize, &Node)| tokio::spawn(read(shared.clone(), http.clone(), bound, number, node.url()));
+        let readers = nodes.iter().enumerate().map(read).collect();
         Self { shared, bound, readers }
     }
 
@@ -90,6 +97,7 @@ impl Watch {
             all.failures += seen.failures;
             all.judged += seen.judged;
             all.wrong += seen.wrong;
+            all.latest_yes = all.latest_yes.max(seen.latest_yes);
         }
         assert!(all.judged > 0, "nothing was judged: {all:?}");
         all
@@ -102,7 +110,7 @@ impl Shared {
     }
 }
 
-async fn read(shared: Arc<Shared>, http: reqwest::Client, node: usize, url: String) -> Seen {
+async fn read(shared: Arc<Shared>, http: reqwest::Client, bound: Duration, node: usize, url: String) -> Seen {
     let mut seen = Seen::default();
     while !shared.is_over.load(Ordering::SeqCst) {
         let round = shared.now();
@@ -111,7 +119,12 @@ async fn read(shared: Arc<Shared>, http: reqwest::Client, node: usize, url: Stri
             let request = http.get(format!("{url}{}", user.path)).bearer_auth(READ_KEY);
             let status = request.send().await.expect("an answer").status().as_u16();
             // Looked at only now: who is forgiven may have joined again since it was asked.
-            let is_judged = asked > user.wrong_after.load(Ordering::SeqCst);
+            let wrong_after = user.wrong_after.load(Ordering::SeqCst);
+            let is_judged = asked > wrong_after;
+            let acknowledged = wrong_after.saturating_sub(bound.as_millis() as usize);
+            if let (200, Some(after)) = (status, asked.checked_sub(acknowledged)) {
+                seen.latest_yes = seen.latest_yes.max(Some(Duration::from_millis(after as u64)));
+            }
             seen.answers += 1;
             seen.failures += usize::from(status >= 500);
             seen.judged += usize::from(is_judged);

@@ -97,7 +97,8 @@ async fn expect_agreement(fleet: &Fleet, street: &Street, origin_lag: Duration) 
         fleet.clerk.faults().clear();
         return street.expect_the_truth_everywhere_soon().await;
     }
-    street.expect_the_truth_everywhere(&*fleet.redis.lock().await).await.expect("values can be read");
+    let redis = fleet.redis.lock().await;
+    street.expect_the_truth_everywhere(|key| redis.query(&["GET", key])).await.expect("values can be read");
 }
 
 async fn strike_all(fleet: &Arc<Fleet>, street: &Arc<Street>, plan: &Plan, began: Instant) -> Vec<Struck> {

@@ -59,6 +59,7 @@ switches! {
     ForeignShapeIsAMiss: redis_5b_a_foreign_shape_is_never_an_empty_list by redis::a_value_of_a_foreign_shape;
     OldTagIsAMiss: redis_6a_an_answer_of_a_former_primary_is_none by redis::an_answer_of_a_former_primary;
     OnlyAPrimaryVouches: redis_6b_a_deposed_primary_vouches_for_nothing by redis::a_deposed_primary;
+    OnlyAMajorityVouches: redis_6c_a_master_with_a_minority_vouches_for_nothing by redis::a_master_with_a_minority;
     UnknownMembersAreIgnored: redis_7_unknown_members_are_ignored by redis::an_entry_of_a_later_release;
     EvictingRedisIsRefused: redis_8_a_redis_that_evicts_is_refused by redis::a_redis_that_evicts;
     StampsSaidTwiceDateNothing: redis_9_what_a_clock_says_twice_dates_nothing by redis::a_start_after_the_clock_was_set_back;

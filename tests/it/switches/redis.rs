@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use rollcall::clock;
 use rollcall::domain::digest_of;
 use rollcall::ports::{ChangeStream, SharedTier};
 
 use super::{Found, find, wrong};
+use crate::world::cluster::Cluster;
 use crate::world::redis_node::{RedisNode, change, connect, list, user};
 use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
 use crate::world::redis_server::RedisServer;
@@ -261,6 +263,19 @@ pub async fn a_deposed_primary() -> Found {
         world.lists_too_late(0, acknowledged).await
     })
     .await
+}
+
+/// It goes on being read, and others may have replaced it.
+pub async fn a_master_with_a_minority() -> Found {
+    let mut cluster = Cluster::start(0).await;
+    let redis = cluster.take_stream_master();
+    redis.query(&["CONFIG", "SET", "cluster-allow-reads-when-down", "yes"]);
+    let node = RedisNode::started(&cluster.url()).await;
+    cluster.servers.iter().flatten().for_each(RedisServer::pause);
+    let is_alone = async || redis.query(&["CLUSTER", "INFO"]).contains("cluster_state:fail").then(clock::now);
+    let alone = until("it to know that it is alone", is_alone).await;
+    until("time to vouch in", async || (clock::now().since(alone) > Duration::from_millis(300)).then_some(())).await;
+    wrong(node.fence_at() > alone, "the fence is moved by a master that speaks for nobody")
 }
 
 /// A node of a later release says more of a change than this one knows, and Clerk's replicas lag.

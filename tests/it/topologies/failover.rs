@@ -68,7 +68,7 @@ async fn fail_over_under_load(replicas: u32, end: End) -> Outcome {
         street.change_while(|changes| changes < AFTER, CHANGES_PER_SECOND, second).await;
         let last = street.history().all_acknowledged().expect("every message was taken");
         until("the bound to pass", async || (last.elapsed() > BOUND).then_some(())).await;
-        street.expect_the_truth_everywhere(&redis.servers[promoted]).await?;
+        street.expect_the_truth_everywhere(|key| redis.servers[promoted].query(&["GET", key])).await?;
         let reads = street.end(readers).await;
         let mut history = street.history();
         let count = |is_meant: fn(&Said) -> bool| reads.iter().filter(|read| is_meant(&read.said)).count();

@@ -1,13 +1,18 @@
 //! A Redis Cluster of real processes: masters, perhaps a replica of each, and slots that move step by step.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::redis_server::{RedisServer, free_port, query};
-use super::wait::until;
+use super::wait::{until, until_within};
 
 const SLOTS: usize = 16_384;
 const STREAM: &str = "user-orgs:~changes";
-const MASTERS: usize = 3;
+pub const MASTERS: usize = 3;
+/// After how long a server that does not answer is held to be gone, and one that reaches no majority holds itself for that.
+pub const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A replica that was not voted for tries again only after four times that.
+const PROMOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Three masters, which share the slots in equal parts. Everything is stopped when dropped.
 pub struct Cluster {
@@ -24,17 +29,23 @@ impl Cluster {
 
     /// The same of another program.
     pub async fn start_program(program: PathBuf, replicas: usize) -> Self {
-        let start = |_| {
-            let bus = free_port().to_string();
+        Self::start_each(program, replicas, |_| vec!["--cluster-port".to_owned(), free_port().to_string()]).await
+    }
+
+    /// The same, each with these arguments more; they name the port of its bus.
+    pub async fn start_each(program: PathBuf, replicas: usize, more: impl Fn(usize) -> Vec<String>) -> Self {
+        let node_timeout = NODE_TIMEOUT.as_millis().to_string();
+        let start = |number| {
             let arguments = [
                 ["--cluster-enabled", "yes"],
                 ["--cluster-config-file", "nodes.conf"],
-                ["--cluster-node-timeout", "1000"],
-                ["--cluster-port", &bus],
+                ["--cluster-node-timeout", &node_timeout],
                 ["--repl-diskless-sync-delay", "0"],
                 ["--cluster-replica-validity-factor", "0"],
             ];
-            RedisServer::start_program(program.clone(), arguments.as_flattened())
+            let more = more(number);
+            let more: Vec<_> = more.iter().map(String::as_str).collect();
+            RedisServer::start_program(program.clone(), &[arguments.as_flattened(), &more].concat())
         };
         let servers: Vec<_> = (0..MASTERS * (1 + replicas)).map(start).collect();
         let ports = servers.iter().map(RedisServer::port).collect();
@@ -46,11 +57,18 @@ impl Cluster {
     async fn form(&self) {
         for (number, port) in self.ports.iter().enumerate() {
             assert_eq!(query(*port, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]), "OK");
-            if number == 0 {
-                continue;
-            }
-            assert_eq!(query(*port, &["CLUSTER", "MEET", "127.0.0.1", &self.ports[0].to_string(), &self.bus(0)]), "OK");
         }
+        let (first, port, bus) = (query(self.ports[0], &["CLUSTER", "MYID"]), self.ports[0].to_string(), self.bus(0));
+        // On a busy machine they may not meet in time, and then they never do.
+        until("all servers to know the first", async || {
+            let is_stranger = |port: &&u16| !query(**port, &["CLUSTER", "NODES"]).contains(&first);
+            let strangers: Vec<_> = self.ports.iter().filter(is_stranger).collect();
+            for stranger in &strangers {
+                assert_eq!(query(**stranger, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), "OK");
+            }
+            strangers.is_empty().then_some(())
+        })
+        .await;
         for (number, port) in self.ports[..MASTERS].iter().enumerate() {
             let bounds = [number, number + 1].map(|part| part * SLOTS / MASTERS);
             let (first, last) = (bounds[0].to_string(), (bounds[1] - 1).to_string());
@@ -100,7 +118,12 @@ impl Cluster {
 
     /// Where it is, for a node.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.ports[..MASTERS].iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        self.url_at("127.0.0.1")
+    }
+
+    /// The same, by another name of this machine.
+    pub fn url_at(&self, host: &str) -> String {
+        let hosts: Vec<_> = self.ports[..MASTERS].iter().map(|port| format!("{host}:{port}")).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
@@ -118,6 +141,47 @@ impl Cluster {
     pub fn first_owner(&self, key: &str) -> usize {
         let slot: usize = self.slot(key).parse().expect("a slot");
         (0..MASTERS).find(|number| slot < (number + 1) * SLOTS / MASTERS).expect("a master")
+    }
+
+    /// Where every server listens.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// The only replica of a master.
+    pub fn replica_of(&self, master: usize) -> usize {
+        MASTERS + master
+    }
+
+    /// From now on this replica gets nothing of what its master writes, and stays in good health.
+    pub async fn cut_replication(&self, replica: usize) {
+        let (port, master) = (self.ports[replica], self.ports[replica % MASTERS]);
+        assert_eq!(query(port, &["CONFIG", "SET", "masterauth", "what-the-master-does-not-ask-for"]), "OK");
+        query(master, &["CLIENT", "KILL", "TYPE", "replica"]);
+        let is_cut = async || query(port, &["INFO"]).contains("master_link_status:down").then_some(());
+        until("the replica to be cut off", is_cut).await;
+    }
+
+    /// It may follow again.
+    pub fn heal_replication(&self, replica: usize) {
+        assert_eq!(query(self.ports[replica], &["CONFIG", "SET", "masterauth", ""]), "OK");
+    }
+
+    /// Waits until this replica is a master.
+    pub async fn until_promoted(&self, replica: usize) {
+        let port = self.ports[replica];
+        let is_promoted = async || query(port, &["INFO"]).contains("role:master").then_some(());
+        until_within(PROMOTED_WITHIN, "the replica to be promoted", is_promoted).await;
+    }
+
+    /// Kills a server.
+    pub fn kill(&mut self, number: usize) {
+        self.servers[number].as_mut().expect("it is here").kill();
+    }
+
+    /// Starts it again; it knows which cluster it belongs to.
+    pub fn restart(&mut self, number: usize) {
+        self.servers[number].as_mut().expect("it is here").restart();
     }
 
     /// The master of the change stream, into other hands.

@@ -53,7 +53,15 @@ pub struct FaultyLink {
 impl FaultyLink {
     /// To the server on `port`; nothing is wrong with it.
     pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::between(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), port)
+    }
+
+    /// The same, on the same port, by another name of this machine.
+    pub async fn at(host: &str, port: u16) -> Self {
+        Self::between(TcpListener::bind((host, port)).await.expect("nobody else listens there"), port)
+    }
+
+    fn between(listener: TcpListener, port: u16) -> Self {
         let own_port = listener.local_addr().expect("bound").port();
         let (trouble, seen) = watch::channel(None);
         let listening = tokio::spawn(async move {

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod history;
 pub mod mail;
 pub mod operator;
+pub mod parted_cluster;
 pub mod postgres;
 pub mod readers;
 pub mod redis_node;

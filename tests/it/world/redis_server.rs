@@ -151,9 +151,21 @@ fn is_up(port: u16, child: &mut Child) -> bool {
 
 /// Runs a command on whatever listens on this port.
 pub fn query(port: u16, command: &[&str]) -> String {
+    query_after(&[], port, command)
+}
+
+/// The same, of keys on a replica in a cluster, which else names its master.
+pub fn query_replica(port: u16, command: &[&str]) -> String {
+    query_after(&["READONLY"], port, command)
+}
+
+fn query_after(first: &[&str], port: u16, command: &[&str]) -> String {
     let Ok(client) = redis::Client::open(("127.0.0.1", port)) else { return String::new() };
     let Ok(mut connection) = client.get_connection_with_timeout(Duration::from_secs(1)) else { return String::new() };
     connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    for word in first {
+        redis::cmd(word).exec(&mut connection).expect("a server that goes on answering");
+    }
     let reply = redis::cmd(command[0]).arg(&command[1..]).query::<Value>(&mut connection);
     match reply {
         Ok(reply) => lines(reply),

@@ -16,7 +16,6 @@ use super::changes::{Change, ORGANIZATIONS, USERS, organization, user};
 use super::dice::Dice;
 use super::history::{Event, History, Row, Said, truth};
 use super::readers::{Caller, Question};
-use super::redis_server::RedisServer;
 use super::wait::until;
 
 /// Changes that readers ask about more than about others: enough to reach back to where the bound passes.
@@ -184,8 +183,8 @@ impl Street {
         Question::about(user, id, &self.clerk.lock(), dice)
     }
 
-    /// Every node, and every value left in Redis, says what the origin says.
-    pub async fn expect_the_truth_everywhere(&self, redis: &RedisServer) -> anyhow::Result<()> {
+    /// Every node, and every value left in Redis, read by this, says what the origin says.
+    pub async fn expect_the_truth_everywhere(&self, value: impl Fn(&str) -> String) -> anyhow::Result<()> {
         let users = self.history().users();
         for user in users {
             let truth = truth(&self.clerk.lock(), &user);
@@ -194,7 +193,7 @@ impl Street {
                 let expected = truth.clone().map_or(Said::UserUnknown, Said::Rows);
                 assert_eq!(read.said, expected, "node {node} of {user}");
             }
-            let value = redis.query(&["GET", &format!("user-orgs:{user}")]);
+            let value = value(&format!("user-orgs:{user}"));
             if !value.is_empty() {
                 // What is told of an organization, its name or its end, voids no value.
                 let lives = |row: &Row| self.clerk.lock().organization(&row.organization_id, AsOf::Now).is_some();
