@@ -52,7 +52,7 @@ async fn what_was_landed_is_got_with_its_as_of() {
 /// A reading from before the step lies hours ahead. It is no answer, and keeps no later one out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_of_redis_that_is_set_back_keeps_nothing_out_of_the_shared_tier() {
-    let server = RedisServer::start_with_a_clock();
+    let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
     server.step_clock(-7_200_000);
@@ -68,7 +68,7 @@ async fn a_clock_of_redis_that_is_set_back_keeps_nothing_out_of_the_shared_tier(
 /// right again.
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_a_clock_of_redis_that_is_set_back_makes_no_reading_younger() {
-    let server = RedisServer::start_with_a_clock();
+    let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
     assert!(get(&node.shared, &user(1)).await.is_some());
@@ -86,7 +86,7 @@ async fn i7_a_clock_of_redis_that_is_set_back_makes_no_reading_younger() {
 /// A node that starts after the step cannot have seen it: one that did notes it, however small the step is.
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_who_starts_after_the_clock_of_redis_was_set_back_hears_of_it() {
-    let server = RedisServer::start_with_a_clock();
+    let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
     assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_some());
@@ -102,7 +102,7 @@ async fn i7_who_starts_after_the_clock_of_redis_was_set_back_hears_of_it() {
 /// Nobody was there to see the step; what the clock said before is noted all along.
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_a_clock_of_redis_that_is_set_back_while_no_node_runs_makes_no_reading_younger() {
-    let server = RedisServer::start_with_a_clock();
+    let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
     until("the clock to be noted", async || (server.query(&["HEXISTS", HISTORY, "clock"]) == "1").then_some(())).await;
@@ -114,7 +114,7 @@ async fn i7_a_clock_of_redis_that_is_set_back_while_no_node_runs_makes_no_readin
 /// Also of a node that died while the clock was ahead: nobody would wait for hours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_from_before_the_clock_was_set_back_ends_in_its_time() {
-    let server = RedisServer::start_with_a_clock();
+    let server = RedisServer::start_with_a_clock(&[]);
     let nodes = [RedisNode::started(&server.url()).await, RedisNode::started(&server.url()).await];
     server.step_clock(7_200_000);
     assert!(nodes[0].redis.history().hold().await.expect("an answer"));

@@ -2,15 +2,13 @@
 
 use rollcall::redis::StartError;
 
-use super::{CROWD, STREAM, WORKS, is_refused_everywhere, path, revoke, setup, value};
+use super::{CROWD, WORKS, is_refused_everywhere, path, revoke, setup, value};
 use crate::world::asking::crowd;
 use crate::world::cluster::Cluster;
 use crate::world::redis_node::connect;
-use crate::world::redis_proxy::RedisProxy;
 use crate::world::redis_server::query;
-use crate::world::service::{Deployment, Setup, World, run_test};
+use crate::world::service::{Deployment, World, run_test};
 use crate::world::valkey;
-use crate::world::wait::until_eq;
 
 async fn whole_round(mut cluster: Cluster) {
     let setup = setup(&mut cluster);
@@ -54,20 +52,8 @@ async fn the_same_on_a_cluster_of_valkeys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_a_reading_has_its_age_though_the_clocks_of_the_masters_differ() {
     for seconds in [-100, 100] {
-        let mut cluster = Cluster::start(0).await;
-        let stream = cluster.first_owner(STREAM);
-        let proxy = RedisProxy::before(cluster.port(stream));
-        proxy.step(seconds);
-        let port = proxy.url().rsplit_once(':').expect("a port").1.to_owned();
-        assert_eq!(query(cluster.port(stream), &["CONFIG", "SET", "cluster-announce-port", &port]), "OK");
-        for number in 0..3 {
-            let slots = || query(cluster.port(number), &["CLUSTER", "SLOTS"]).lines().any(|line| line == port);
-            until_eq("everybody to know its port", true, slots).await;
-        }
-        // Asked at the masters of values alone: they name the proxy.
-        let hosts = (0..3).filter(|number| *number != stream).map(|number| format!("127.0.0.1:{}", cluster.port(number)));
-        let redis_url = Some(format!("redis+cluster://{}", hosts.collect::<Vec<_>>().join(",")));
-        let setup = Setup { redis_url, ..setup(&mut cluster) };
+        let mut cluster = Cluster::start_apart(seconds * 1_000).await;
+        let setup = setup(&mut cluster);
         run_test(Deployment::Redis(2), setup, async |world: &mut World| {
             for user in (0..CROWD).map(crowd) {
                 world.ask(0, &path(&user)).await?.is_member();

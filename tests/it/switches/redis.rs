@@ -299,7 +299,7 @@ pub async fn a_redis_that_evicts() -> Found {
 
 /// The clock is set back by a second: to a node that starts once it has caught up, the value is younger by that.
 pub async fn a_start_after_the_clock_was_set_back() -> Found {
-    let redis = Some(RedisServer::start_with_a_clock());
+    let redis = Some(RedisServer::start_with_a_clock(&[]));
     let setup = Setup { redis, ..Setup::living(Duration::from_secs(4), Duration::ZERO) };
     find(Deployment::Redis(1), setup, async |world: &mut World| {
         assert!(world.still_lists(0).await?);

@@ -34,8 +34,29 @@ impl Cluster {
 
     /// The same, each with these arguments more; they name the port of its bus.
     pub async fn start_each(program: PathBuf, replicas: usize, more: impl Fn(usize) -> Vec<String>) -> Self {
+        let start = |arguments: &[&str]| RedisServer::start_program(program.clone(), arguments);
+        let cluster = Self::launch(replicas, more, start);
+        cluster.form().await;
+        cluster
+    }
+
+    /// The clock of the master that has the stream is so far ahead of the others'.
+    pub async fn start_apart(ms: i64) -> Self {
+        let bus = |_| vec!["--cluster-port".to_owned(), free_port().to_string()];
+        let mut cluster = Self::launch(0, bus, RedisServer::start_with_a_clock);
+        let stream = cluster.first_owner(STREAM);
+        let server = cluster.servers[stream].as_mut().expect("it is here");
+        server.step_clock(ms);
+        // It waits a while after its start, by this clock.
+        server.restart();
+        cluster.form().await;
+        cluster
+    }
+
+    /// Servers that do not know each other yet.
+    fn launch(replicas: usize, more: impl Fn(usize) -> Vec<String>, start: impl Fn(&[&str]) -> RedisServer) -> Self {
         let node_timeout = NODE_TIMEOUT.as_millis().to_string();
-        let start = |number| {
+        let launch = |number| {
             let arguments = [
                 ["--cluster-enabled", "yes"],
                 ["--cluster-config-file", "nodes.conf"],
@@ -45,13 +66,11 @@ impl Cluster {
             ];
             let more = more(number);
             let more: Vec<_> = more.iter().map(String::as_str).collect();
-            RedisServer::start_program(program.clone(), &[arguments.as_flattened(), &more].concat())
+            start(&[arguments.as_flattened(), &more].concat())
         };
-        let servers: Vec<_> = (0..MASTERS * (1 + replicas)).map(start).collect();
+        let servers: Vec<_> = (0..MASTERS * (1 + replicas)).map(launch).collect();
         let ports = servers.iter().map(RedisServer::port).collect();
-        let cluster = Self { servers: servers.into_iter().map(Some).collect(), ports };
-        cluster.form().await;
-        cluster
+        Self { servers: servers.into_iter().map(Some).collect(), ports }
     }
 
     async fn form(&self) {

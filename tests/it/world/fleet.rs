@@ -60,7 +60,7 @@ pub struct Process(Child);
 impl Fleet {
     /// So many nodes in this world, with these settings more; all are ready and nothing of the history is in doubt.
     pub async fn start(nodes: usize, world: ClerkWorld, settings: &[(&str, &str)]) -> Arc<Self> {
-        let redis = tokio::task::block_in_place(RedisServer::start_with_a_clock);
+        let redis = tokio::task::block_in_place(|| RedisServer::start_with_a_clock(&[]));
         Self::start_on(redis, nodes, world, settings).await
     }
 

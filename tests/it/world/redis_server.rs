@@ -32,8 +32,8 @@ impl RedisServer {
     }
 
     /// Starts one whose clock can step, by `step_clock`.
-    pub fn start_with_a_clock() -> Self {
-        Self::start_by("redis-server".into(), Some(SteppingClock::new()), &[])
+    pub fn start_with_a_clock(arguments: &[&str]) -> Self {
+        Self::start_by("redis-server".into(), Some(SteppingClock::new()), arguments)
     }
 
     /// Starts this program, which speaks like redis-server.
