@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rollcall::dev::{Sender, WorldHandle};
 
 use super::watch::Watch;
-use super::{CROWD, STREAM, WORKS, is_refused_everywhere, path, value};
+use super::{CROWD, STREAM, TAKEN_WITHIN, WORKS, is_refused_everywhere, path, revoke_at, value};
 use crate::world::asking::crowd as member;
 use crate::world::changes::crowd;
 use crate::world::cluster::Cluster;
@@ -23,7 +23,6 @@ const NODES: usize = 3;
 /// Every node is right so soon after the replica was promoted.
 const RIGHT_WITHIN: Duration = Duration::from_secs(2);
 const ENTRIES: [&str; 4] = ["XRANGE", STREAM, "-", "+"];
-const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 const READERS_PER_NODE: usize = 4;
 const CHANGES_PER_SECOND: u32 = 25;
@@ -98,11 +97,7 @@ async fn i5_every_node_is_right_two_seconds_after_the_master_of_the_stream_died_
         cluster.cut_replication(replica).await;
         let mut ended = Vec::new();
         for (n, user) in lost.iter().enumerate() {
-            let left = world.change(|clerk| clerk.revoke(user, WORKS));
-            for delivery in world.deliver_to(n % NODES, &left).await {
-                assert_eq!(delivery.status, Some(204), "{delivery:?}");
-            }
-            ended.push(left.id);
+            ended.push(revoke_at(world, n % NODES, user).await.id);
         }
         let entries = query_replica(port, &ENTRIES);
         assert!(ended.iter().all(|id| !entries.contains(id.as_str())), "nothing is lost, so nothing is shown");

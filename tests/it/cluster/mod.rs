@@ -11,6 +11,8 @@ mod watch;
 
 use std::time::Duration;
 
+use rollcall::dev::Done;
+
 use crate::world::cluster::Cluster;
 use crate::world::service::{Setup, World};
 use crate::world::wait::{until, until_within};
@@ -40,12 +42,18 @@ fn guard(user: &str) -> String {
 
 /// The user is a member no more, and the message of it is sent until it is taken, as Svix does: a busy disk may refuse it.
 async fn revoke(world: &World, user: &str) {
+    revoke_at(world, 0, user).await;
+}
+
+/// The same at this node; answers what happened.
+async fn revoke_at(world: &World, node: usize, user: &str) -> Done {
     let left = world.change(|clerk| clerk.revoke(user, WORKS));
     for message in &left.messages {
-        let endpoint = world.nodes[0].webhooks();
+        let endpoint = world.nodes[node].webhooks();
         let deliver = async || world.clerk.sender().deliver_now(message, &endpoint).await.is_taken().then_some(());
         until_within(TAKEN_WITHIN, "the message to be taken", deliver).await;
     }
+    left
 }
 
 async fn is_refused_everywhere(world: &World, user: &str) {

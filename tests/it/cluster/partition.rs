@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::watch::Watch;
-use super::{CROWD, STREAM, WORKS, is_refused_everywhere, path, revoke};
+use super::{CROWD, STREAM, is_refused_everywhere, path, revoke, revoke_at};
 use crate::world::asking::crowd;
 use crate::world::cluster::NODE_TIMEOUT;
 use crate::world::parted_cluster::PartedCluster;
@@ -43,10 +43,8 @@ async fn part_the_master_of_the_stream(arguments: &[&str]) {
         let master = cluster.first_owner(STREAM);
         let replica = cluster.replica_of(master);
         redis.part_nodes(master).await;
-        let left = world.change(|clerk| clerk.revoke(&users[LEFT_BESIDE], WORKS));
-        for delivery in world.deliver_to(BESIDE, &left).await {
-            assert_eq!(delivery.status, Some(204), "the master does not know yet that it is alone: {delivery:?}");
-        }
+        // The master does not know yet that it will be alone.
+        let left = revoke_at(world, BESIDE, &users[LEFT_BESIDE]).await;
         acknowledged(LEFT_BESIDE);
         redis.part_servers(master);
         let parted = Instant::now();
