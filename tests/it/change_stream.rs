@@ -7,7 +7,7 @@ use rollcall::domain::Moment;
 use rollcall::ports::{Break, ChangeStream, Landed, SharedTier};
 
 use crate::world::redis_node::{BOUNDS, RedisNode, Told, change, list, user};
-use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
+use crate::world::redis_proxy::RedisProxy;
 use crate::world::redis_server::RedisServer;
 use crate::world::wait::{until, until_eq};
 
@@ -60,8 +60,7 @@ async fn i6_the_fence_never_passes_a_confirmed_change_that_is_not_applied() {
     let proxy = RedisProxy::before(server.port());
     let (slow, quick) = (RedisNode::started(&proxy.url()).await, RedisNode::started(&server.url()).await);
     for n in 0..10 {
-        proxy.hold(TAIL_ANSWER);
-        until_eq("a slow answer", true, || proxy.is_holding_one()).await;
+        proxy.deafen().await;
         quick.append(&change(n)).await;
         let confirmed = clock::now();
         proxy.release();
@@ -150,8 +149,7 @@ async fn the_second_node_that_sees_a_break_sets_no_later_since() {
     let (first, second) = (RedisNode::started(&server.url()).await, RedisNode::started(&proxy.url()).await);
     expect_alive(&first, 0).await;
     second.caught_up().await;
-    proxy.hold(TAIL_ANSWER);
-    until_eq("the second node to look away", true, || proxy.is_holding_one()).await;
+    proxy.deafen().await;
     server.query(&["EVAL", ANEW, "1", STREAM]);
     first.broke(Break::StreamShorter).await;
     expect_alive(&first, 1).await;
@@ -270,7 +268,7 @@ async fn an_answer_of_a_server_that_is_no_longer_the_primary_is_none() {
     proxy.hold(b"organizationId");
     let shared = node.shared.clone();
     let reading = tokio::spawn(async move { shared.get(&user(1)).await });
-    until_eq("a slow answer", true, || proxy.is_holding_one()).await;
+    proxy.until_holding_one().await;
     server.query(&["REPLICAOF", "127.0.0.1", &elsewhere.port().to_string()]);
     server.query(&["REPLICAOF", "NO", "ONE"]);
     until_eq("the tail to notice", true, || !node.heard.breaks().is_empty()).await;

@@ -10,7 +10,6 @@ use rollcall::dev::{Act, Faults, Rule};
 use serde_json::json;
 
 use crate::world::answer::Answer;
-use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
 use crate::world::service::{Deployment, READ_KEY, Setup, World, run_on_both, run_test};
 use crate::world::wait::{until, until_eq};
 
@@ -57,9 +56,7 @@ async fn i5_a_slow_fill_does_not_bring_back_a_revoked_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_fill_that_an_eviction_overtook_lands_nowhere() {
     run_on_both(Setup::default, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let reading = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, reading) = world.begin_slow_list(0, ADA).await?;
         world.revoke_and_evict_at(0).await?;
         slow.release();
         reading.answer().await?;
@@ -73,9 +70,7 @@ async fn i5_a_fill_that_an_eviction_overtook_lands_nowhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_the_late_answer_of_another_node_lands_nowhere() {
     run_test(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let reading = world.begin_list(1, ADA);
-        slow.reached().await?;
+        let (slow, reading) = world.begin_slow_list(1, ADA).await?;
         let acknowledged = world.revoke_and_evict_at(0).await?;
         slow.release();
         reading.answer().await?;
@@ -92,13 +87,9 @@ async fn i5_the_late_answer_of_another_node_lands_nowhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_node_that_does_not_hear_the_stream_fills_nothing_old_into_redis() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
-        world.add_node_behind(&proxy).await;
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let reading = world.begin_list(1, ADA);
-        slow.reached().await?;
-        proxy.hold(TAIL_ANSWER);
-        until("the other node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        let proxy = world.add_node_behind_a_proxy().await;
+        let (slow, reading) = world.begin_slow_list(1, ADA).await?;
+        proxy.deafen().await;
         world.revoke_and_evict_at(0).await?;
         slow.release();
         assert_eq!(reading.answer().await?.slugs().len(), 11, "refused, it reads again");
@@ -113,9 +104,7 @@ async fn i5_a_node_that_does_not_hear_the_stream_fills_nothing_old_into_redis() 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_fill_whose_guard_is_gone_is_refused() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let reading = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, reading) = world.begin_slow_list(0, ADA).await?;
         world.change(|clerk| clerk.revoke(ADA, WORKS));
         assert_eq!(world.redis().query(&["DEL", "{user-orgs:user_ada}:guard"]), "1");
         slow.release();
@@ -130,11 +119,10 @@ async fn i5_a_fill_whose_guard_is_gone_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_change_between_the_two_landings_refuses_the_second() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
-        world.add_node_behind(&proxy).await;
+        let proxy = world.add_node_behind_a_proxy().await;
         proxy.hold(b"landed");
         let reading = world.begin_list(1, ADA);
-        until("the first landing", async || proxy.is_holding_one().then_some(())).await;
+        proxy.until_holding_one().await;
         world.revoke_and_evict_at(1).await?;
         proxy.release();
         reading.answer().await?;
@@ -149,13 +137,12 @@ async fn i5_a_change_between_the_two_landings_refuses_the_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_value_on_its_way_from_redis_is_not_promoted_after_a_change() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
-        world.add_node_behind(&proxy).await;
+        let proxy = world.add_node_behind_a_proxy().await;
         assert!(world.still_lists(0).await?);
         let applied = world.metric_of(1, "rollcall_stream_entries_applied_total", "").await;
         proxy.hold(b"org_harbour_works");
         let reading = world.begin_list(1, ADA);
-        until("the value on its way", async || proxy.is_holding_one().then_some(())).await;
+        proxy.until_holding_one().await;
         world.revoke_and_evict_at(0).await?;
         until("the change", async || {
             (world.metric_of(1, "rollcall_stream_entries_applied_total", "").await > applied).then_some(())
@@ -240,9 +227,7 @@ async fn i6_who_asked_before_the_change_is_not_told_the_old_reading_past_the_bou
         setup
     };
     run_on_both(setup, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let reading = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, reading) = world.begin_slow_list(0, ADA).await?;
         let acknowledged = world.revoke_and_evict_at(0).await?;
         until("the bound to pass", async || (acknowledged.elapsed() > world.bounds().staleness).then_some(())).await;
         slow.release();
@@ -255,9 +240,7 @@ async fn i6_who_asked_before_the_change_is_not_told_the_old_reading_past_the_bou
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_who_asks_after_the_change_does_not_wait_for_the_flight_from_before() {
     run_on_both(Setup::default, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let before = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, before) = world.begin_slow_list(0, ADA).await?;
         world.revoke_and_evict_at(0).await?;
         assert!(!world.still_lists(0).await?);
         slow.release();
@@ -312,9 +295,7 @@ async fn i11_many_readers_are_served_by_one_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_no_cache_joins_only_flights_begun_after_it_and_two_reads_serve_all() {
     run_on_both(Setup::default, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let leader = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, leader) = world.begin_slow_list(0, ADA).await?;
         world.change(|clerk| clerk.revoke(ADA, WORKS));
         let demanding: Vec<_> = (0..10).map(|_| world.begin(0, LIST, &[("cache-control", "no-cache")])).collect();
         world.until_under_way(0, 11).await;
@@ -332,9 +313,7 @@ async fn i11_no_cache_joins_only_flights_begun_after_it_and_two_reads_serve_all(
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_a_client_that_hangs_up_takes_nothing_from_the_others() {
     run_on_both(Setup::default, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let leader = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, leader) = world.begin_slow_list(0, ADA).await?;
         let follower = world.begin_list(0, ADA);
         world.until_under_way(0, 2).await;
         leader.hang_up().await;
@@ -352,9 +331,7 @@ async fn i11_a_client_that_hangs_up_takes_nothing_from_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_the_flight_of_a_client_that_hung_up_lands() {
     run_on_both(Setup::default, async |world: &mut World| {
-        let slow = world.clerk.hold_next_answer_about(ADA);
-        let leader = world.begin_list(0, ADA);
-        slow.reached().await?;
+        let (slow, leader) = world.begin_slow_list(0, ADA).await?;
         leader.hang_up().await;
         slow.release();
         world.until_under_way(0, 0).await;
@@ -408,11 +385,9 @@ async fn i11_an_origin_that_hangs_leaves_no_follower_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_node_past_which_the_stream_was_trimmed_trusts_no_value_from_before() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
-        world.add_node_behind(&proxy).await;
+        let proxy = world.add_node_behind_a_proxy().await;
         assert_eq!(world.list_at(0, ADA).await?.slugs().len(), 12);
-        proxy.hold(TAIL_ANSWER);
-        until("the other node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        proxy.deafen().await;
         // No user's value is touched: the organization is to be dropped from whatever is read.
         let gone = world.change(|clerk| {
             clerk.set_cascades(false);
@@ -437,10 +412,8 @@ async fn i5_a_node_past_which_the_stream_was_trimmed_trusts_no_value_from_before
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_a_list_from_before_a_join_is_no_answer_to_who_knows_of_the_join() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
-        world.add_node_behind(&proxy).await;
-        proxy.hold(TAIL_ANSWER);
-        until("the other node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        let proxy = world.add_node_behind_a_proxy().await;
+        proxy.deafen().await;
         let joined = world.change(|clerk| clerk.grant("user_kofi", WORKS, "org:member"));
         world.deliver_to(0, &joined).await;
         world.clerk.faults().set(Faults { reads_lag_ms: 60_000, ..Faults::default() });

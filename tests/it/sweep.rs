@@ -8,7 +8,6 @@ use rollcall::domain::Moment;
 use rollcall::ingest::SweepPace;
 
 use crate::world::asking::crowd;
-use crate::world::redis_proxy::{RedisProxy, TAIL_ANSWER};
 use crate::world::service::{Deployment, Setup, World, run_on_both, run_test};
 use crate::world::wait::until;
 
@@ -233,17 +232,15 @@ async fn an_entry_that_cannot_be_read_explains_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_hear_the_stream_counts_nothing() {
     run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
-        let proxy = RedisProxy::before(world.redis().port());
         world.sweep = paced(Duration::from_secs(2)).sweep;
-        world.add_node_behind(&proxy).await;
+        let proxy = world.add_node_behind_a_proxy().await;
         world.list_at(1, ADA).await?;
         let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
         world.list_at(1, ADA).await?;
         let metric = async |name: &str, label: &str| world.metric_of(1, name, label).await;
         until("the difference", async || (metric("rollcall_entries_compared_total", "different").await == 1.0).then_some(()))
             .await;
-        proxy.hold(TAIL_ANSWER);
-        until("the node to be deaf", async || proxy.is_holding_one().then_some(())).await;
+        proxy.deafen().await;
         world.deliver(&left).await;
         // Its time comes meanwhile.
         let calls = world.clerk.calls().of_user(ADA);

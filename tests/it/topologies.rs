@@ -1,7 +1,7 @@
 //! Redis with replicas, and Redis that fails over: what is confirmed is on the replicas, and a node follows the primary that
 //! the sentinels name. I2, I5, I6.
 
-mod deposed;
+pub mod deposed;
 mod failover;
 mod missing;
 mod sentinels;

@@ -11,6 +11,7 @@ use crate::world::dice::Dice;
 use crate::world::service::{Deployment, Node, Setup, World};
 use crate::world::street::Street;
 use crate::world::wait::until;
+use crate::world::witness::verdict;
 
 const CHANGES: usize = 450;
 const CHANGES_PER_SECOND: u32 = 300;
@@ -45,7 +46,7 @@ async fn life_with(expected: &str) -> Found {
         if rules::out().is_some() {
             wrong.retain(|wrong| wrong.contains(expected));
         }
-        Ok(told(reads.len(), wrong))
+        Ok(verdict(reads.len(), &wrong))
     })
     .await
 }
@@ -54,10 +55,5 @@ async fn life_with(expected: &str) -> Found {
 pub async fn a_link_that_stalls() -> Found {
     let out = rules::out().map(|rule| ("ROLLCALL_RULE_OFF", rule.number()));
     let outcome = switched::with_a_link_that_stalls(Duration::from_secs(4), out.as_slice()).await;
-    told(outcome.reads.len(), outcome.wrong)
-}
-
-fn told(reads: usize, wrong: Vec<String>) -> Found {
-    let first = wrong.first()?;
-    Some(format!("{} of {reads} answers are wrong, the first: {first}", wrong.len()))
+    verdict(outcome.reads.len(), &outcome.wrong)
 }

@@ -1,6 +1,16 @@
 //! Every rule of the protocol, taken out once: with all rules on the checker finds nothing wrong, and with this one out it
 //! finds the mistake that the rule prevents. On a real Redis, with the real service, in a schedule that is forced.
 //!
+//! The checker is the judge of histories (`world/history`), who also judges the runs with faults. Here a witness notes what a
+//! scenario does to the origin, what was acknowledged, every answer with what it says of itself, and what others may read in
+//! Redis. A scenario asks nothing but what callers ask, and the judge finds what is wrong. Three rules keep from what is no answer to a
+//! caller, and their scenarios look for it themselves:
+//!
+//! - redis-2c, changes run when memory is full: without it webhooks are refused. Nobody is told anything wrong, only late.
+//! - redis-6a, an answer of a former primary is none: what it would let in is kept from callers by the doubt of a lost history, too,
+//!   so it is seen in the room of Redis only.
+//! - redis-8, a Redis that evicts is refused: what is wrong is that a node starts.
+//!
 //! A scenario is written once and run twice: here, and in a process of its own in which the rule is out. Only in builds of the
 //! feature `rule-switches`.
 
@@ -18,11 +28,15 @@ use rollcall::cli::switches::take_out;
 use rollcall::protocol::rules::Rule;
 
 use crate::world::service::{Deployment, Setup, World, run_test};
+use crate::world::witness::FINDING;
 
 /// In the process in which a rule is out: its number.
 const OUT: &str = "ROLLCALL_TEST_RULE_OUT";
 /// What that process says when something was found.
 const FOUND: &str = "found without";
+
+/// What the judge does not find: see above.
+const NOT_JUDGED: [Rule; 3] = [Rule::ChangesExceedMemory, Rule::OldTagIsAMiss, Rule::EvictingRedisIsRefused];
 
 /// What is wrong, if anything is.
 type Found = Option<String>;
@@ -50,7 +64,7 @@ switches! {
     InvalidationRenewsLease: redis_2b_an_invalidation_makes_a_new_lease by redis::a_late_fill;
     ChangesExceedMemory: redis_2c_changes_run_when_memory_is_full by redis::a_full_memory;
     AppendBeforeAcknowledgement: redis_2d_what_is_acknowledged_was_appended by redis::an_eviction_elsewhere;
-    ReplicasAreAwaited: redis_2e_what_is_acknowledged_is_on_the_replicas by redis::a_replica_that_is_away;
+    ReplicasAreAwaited: redis_2e_what_is_acknowledged_is_on_the_replicas by redis::a_replica_that_left;
     AsOfIsTheBegin: redis_3_the_as_of_is_when_the_origin_was_asked by redis::a_slow_origin;
     ValueLivesFromItsAsOf: redis_4a_a_value_lives_from_its_as_of by redis::a_corrected_value;
     AgeOutlivesTheTier: redis_4b_a_reading_takes_its_age_along by redis::a_promoted_reading;
@@ -112,6 +126,7 @@ async fn check(rule: Rule, test: &str) {
         take_out(rule);
         let found = scenario(rule).await;
         let found = found.expect("something is found: else the rule is not needed, or the scenario cannot see why");
+        assert_eq!(found.starts_with(FINDING), !NOT_JUDGED.contains(&rule), "found by somebody else: {found}");
         println!("{FOUND} {}: {found}", rule.number());
     } else {
         assert_eq!(scenario(rule).await, None, "with all rules on");
@@ -140,6 +155,16 @@ async fn find(deployment: Deployment, setup: Setup, scenario: impl AsyncFnOnce(&
     })
     .await;
     found
+}
+
+/// The same, where everything is noted: what the judge of the history finds wrong with what was answered.
+async fn judged(deployment: Deployment, setup: Setup, scenario: impl AsyncFnOnce(&mut World) -> anyhow::Result<()>) -> Found {
+    find(deployment, setup, async |world: &mut World| {
+        world.call_a_witness();
+        scenario(world).await?;
+        Ok(world.witness().verdict())
+    })
+    .await
 }
 
 /// What is said of it when it is so.

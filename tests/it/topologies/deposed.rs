@@ -33,6 +33,29 @@ async fn part(world: &mut World, replicas: u32) -> (Sentinels, Watch) {
     (redis, watch)
 }
 
+/// Two nodes on one primary, each by the sentinels; then another primary is chosen, and the second node does not hear of it until
+/// its links are healed.
+pub async fn part_unheard(world: &mut World) -> (Sentinels, Vec<FaultyLink>) {
+    let redis = Sentinels::start(1).await;
+    let mut links = Vec::new();
+    for port in redis.ports() {
+        links.push(FaultyLink::to(port).await);
+    }
+    let hosts: Vec<_> = links.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
+    world.add_node_on(&redis.url(), 0).await;
+    world.add_node_on(&format!("redis+sentinel://{}/main", hosts.join(",")), 0).await;
+    world.learn_by_heart(0).await;
+    world.learn_by_heart(1).await;
+    links.iter().for_each(|link| link.trouble(Trouble::Cut));
+    let promoted = redis.fail_over().await;
+    let of_history = |field: &str| redis.servers[promoted].query(&["HGET", "{user-orgs:~changes}:history", field]);
+    let replid = redis.servers[promoted].query(&["INFO", "replication"]);
+    let replid = replid.lines().find_map(|line| line.trim().strip_prefix("master_replid:")).expect("an id").to_owned();
+    until_eq("the first node to be there", (replid, "1".to_owned()), || (of_history("replid"), of_history("whole"))).await;
+    world.learn_by_heart(0).await;
+    (redis, links)
+}
+
 async fn deliver_until_taken(world: &World, node: usize, done: &rollcall::dev::Done) -> Instant {
     until("the message to be taken", async || {
         world.deliver_to(node, done).await.iter().all(|delivery| delivery.is_taken()).then(Instant::now)
@@ -108,24 +131,7 @@ async fn i2_a_deposed_primary_that_wakes_confirms_nothing_where_all_replicas_are
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_what_was_acknowledged_at_a_deposed_primary_is_put_back_when_its_node_comes_over() {
     run_test(Deployment::Bare, setup(), async |world: &mut World| {
-        let redis = Sentinels::start(1).await;
-        let mut links = Vec::new();
-        for port in redis.ports() {
-            links.push(FaultyLink::to(port).await);
-        }
-        let hosts: Vec<_> = links.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
-        world.add_node_on(&redis.url(), 0).await;
-        world.add_node_on(&format!("redis+sentinel://{}/main", hosts.join(",")), 0).await;
-        world.learn_by_heart(0).await;
-        world.learn_by_heart(1).await;
-        // The second node does not hear of it.
-        links.iter().for_each(|link| link.trouble(Trouble::Cut));
-        let promoted = redis.fail_over().await;
-        let of_history = |field: &str| redis.servers[promoted].query(&["HGET", "{user-orgs:~changes}:history", field]);
-        let replid = redis.servers[promoted].query(&["INFO", "replication"]);
-        let replid = replid.lines().find_map(|line| line.trim().strip_prefix("master_replid:")).expect("an id").to_owned();
-        until_eq("the first node to be there", (replid, "1".to_owned()), || (of_history("replid"), of_history("whole"))).await;
-        world.learn_by_heart(0).await;
+        let (_redis, links) = part_unheard(world).await;
         let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
         for delivery in world.deliver_to(1, &left).await {
             assert_eq!(delivery.status, Some(204), "the old primary took it: {delivery:?}");

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::answer::Answer;
-use super::service::{ADMIN_KEY, EVICT_KEY, READ_KEY, Setup, World};
+use super::service::{ADMIN_KEY, READ_KEY, Setup, World};
 
 impl Setup {
     /// Readings live this long, and as long again as the second in grace.
@@ -87,7 +87,7 @@ impl World {
 
     /// Evicts a user, by the first node.
     pub async fn evict(&self, user: &str) -> anyhow::Result<Answer> {
-        self.send(self.request("DELETE", &format!("/v1/users/{user}/orgs")).bearer_auth(EVICT_KEY)).await
+        Ok(self.evict_at(0, user).await?.lawful())
     }
 
     /// What the first node says of its readiness, to an operator.

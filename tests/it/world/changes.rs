@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rollcall::dev::{AsOf, Done, Message, NewOrganization, NewUser, World as ClerkWorld};
+use rollcall::dev::{AsOf, Message, NewOrganization, NewUser, World as ClerkWorld};
 
 use super::dice::Dice;
 use super::history::{Event, History};
@@ -58,26 +58,14 @@ impl Change<'_> {
     pub fn join_or_leave(&mut self, user: &str, organization: &str, dice: &mut Dice) -> Option<(Event, Vec<Message>)> {
         self.world.user(user, AsOf::Now)?;
         let role = *dice.pick(&ROLES);
-        let done: Done = match self.world.membership(user, organization).map(|row| row.role.clone()) {
-            None => {
-                let done = self.world.grant(user, organization, role).expect("no member yet");
-                let event = self.history.happened(self.began);
-                let at = self.world.membership(user, organization).expect("a member now").updated_at;
-                self.history.granted(event, user, organization, &done.id, role, at);
-                return Some((event, done.messages));
-            }
+        let done = match self.world.membership(user, organization).map(|row| row.role.clone()) {
+            None => self.world.grant(user, organization, role).expect("no member yet"),
             Some(current) if current != role && dice.chance(45) => {
-                let done = self.world.change_role(user, organization, role).expect("a member");
-                let event = self.history.happened(self.began);
-                let at = self.world.membership(user, organization).expect("still a member").updated_at;
-                self.history.role_changed(event, &done.id, role, at);
-                return Some((event, done.messages));
+                self.world.change_role(user, organization, role).expect("a member")
             }
             Some(_) => self.world.revoke(user, organization).expect("a member"),
         };
-        let event = self.history.happened(self.began);
-        self.history.ended(event, &done.id);
-        Some((event, done.messages))
+        Some((self.of_user(user), done.messages))
     }
 
     /// The organization has another name, perhaps another slug.
@@ -87,22 +75,18 @@ impl Change<'_> {
         let slug = format!("slug-{}", dice.below(30));
         let slug = Some(slug).filter(|slug| dice.chance(50) && self.world.organization(slug, AsOf::Now).is_none());
         let done = self.world.rename(organization, Some(&name), slug.as_deref()).expect("a living organization");
-        let event = self.history.happened(self.began);
-        self.history.called(event, self.world, organization);
-        Some((event, done.messages))
+        Some((self.of_organization(organization), done.messages))
     }
 
     /// Deletes an organization and makes another one, which may take over its slug; answers its id too.
     pub fn replace(&mut self, organization: &str, dice: &mut Dice) -> (Event, Vec<Message>, String) {
         let slug = self.world.organization(organization, AsOf::Now).and_then(|row| row.slug.clone());
         let done = self.world.delete_organization(organization).expect("a living organization");
-        let event = self.history.happened(self.began);
-        self.history.organization_ended(event, organization);
+        let event = self.of_organization(organization);
         let slug = slug.filter(|_| dice.chance(70));
         let new = NewOrganization { id: None, name: "Successor".to_owned(), slug, created_by: None };
         let made = self.world.create_organization(new).expect("a free slug");
-        let born = self.history.happened(self.began);
-        self.history.called(born, self.world, &made.id);
+        let born = self.of_organization(&made.id);
         self.history.acknowledge(born);
         (event, done.messages, made.id)
     }
@@ -110,14 +94,24 @@ impl Change<'_> {
     /// The user is gone for good, and another one comes; answers the id of that one too.
     pub fn replace_user(&mut self, user: &str) -> (Event, Vec<Message>, String) {
         let mut done = self.world.delete_user(user).expect("a living user");
-        let event = self.history.happened(self.began);
-        self.history.user_ended(event, user);
+        let event = self.of_user(user);
         let new = self.world.create_user(NewUser::default()).expect("a new user");
-        let born = self.history.happened(self.began);
-        self.history.born(born, &new.id);
+        let born = self.of_user(&new.id);
         // Nobody was told anything of them yet.
         self.history.acknowledge(born);
         done.messages.extend(new.messages);
         (event, done.messages, new.id)
+    }
+
+    fn of_user(&mut self, user: &str) -> Event {
+        let event = self.history.happened(self.began);
+        self.history.note_user(event, self.world, user);
+        event
+    }
+
+    fn of_organization(&mut self, organization: &str) -> Event {
+        let event = self.history.happened(self.began);
+        self.history.note_organization(event, self.world, organization);
+        event
     }
 }

@@ -47,6 +47,30 @@ impl Question {
         Self { user: user.to_owned(), about: About::List, role: None, wants: Wants::Anything }
     }
 
+    /// What is asked for at this path under these headers, if it is anything that a history can judge.
+    pub fn at(path: &str, headers: &[(&str, &str)]) -> Option<Self> {
+        let wants = match headers {
+            [] => Wants::Anything,
+            [("cache-control", "no-cache")] => Wants::NewReading,
+            _ => return None,
+        };
+        // One role, at most.
+        let path = Some(path).filter(|path| !path.contains('&'))?;
+        let (user, rest) = path.strip_prefix("/v1/users/")?.split_once("/orgs")?;
+        let (name, role) = rest.split_once("?role=").map_or((rest, None), |(name, role)| (name, Some(role.to_owned())));
+        let about = match name.strip_prefix('/') {
+            None => About::List,
+            Some(id) if id.starts_with("org_") => About::Id(id.to_owned()),
+            Some(slug) => About::Slug(slug.to_owned()),
+        };
+        Some(Self { user: user.to_owned(), about, role, wants })
+    }
+
+    /// What node `node` was asked then and has just answered.
+    pub fn answered(self, node: usize, began: Instant, answer: &Answer) -> Read {
+        read(node, self, (began, Instant::now()), (said(answer), stamp(answer)))
+    }
+
     /// Something about this user and this organization.
     pub fn about(user: String, organization: String, world: &ClerkWorld, dice: &mut Dice) -> Self {
         let slug = || world.organization(&organization, AsOf::Now).and_then(|row| row.slug.clone());

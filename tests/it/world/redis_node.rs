@@ -69,9 +69,17 @@ impl RedisNode {
 
     /// The same, of a node whose writes wait for replicas.
     pub async fn waiting_for(url: &str, replicas: u32) -> Self {
-        let redis = connect_waiting_for(url, replicas).await.expect("a Redis to rest on");
+        Self::on(connect_waiting_for(url, replicas).await.expect("a Redis to rest on"), "a-journal")
+    }
+
+    /// The same, beside nodes that have this journal.
+    pub async fn with_journal(url: &str, journal: &str) -> Self {
+        Self::on(connect(url).await.expect("a Redis to rest on"), journal)
+    }
+
+    fn on(redis: Redis, journal: &str) -> Self {
         let heard = Arc::new(Heard::default());
-        redis.spawn_tail(heard.clone(), "a-journal");
+        redis.spawn_tail(heard.clone(), journal);
         Self { shared: redis.shared(), stream: redis.stream(), fence: redis.fence(), heard, redis }
     }
 

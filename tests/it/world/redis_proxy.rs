@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::wait::until;
+
 /// A proxy before a Redis. Its threads end with the connections they carry.
 pub struct RedisProxy {
     port: u16,
@@ -21,6 +23,7 @@ struct Faults {
     /// Answers that hold these bytes are held back.
     holding: Mutex<Option<&'static [u8]>>,
     held: AtomicBool,
+    may_one_go: AtomicBool,
 }
 
 /// How the answer of the tail begins: nine parts, the first of them ten digits of seconds.
@@ -36,9 +39,13 @@ impl RedisProxy {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(("127.0.0.1", port)).expect("the Redis behind");
                 let (client_in, server_out) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
-                let faults = faults.clone();
-                thread::spawn(move || carry(client_in, server_out, |_| {}));
-                thread::spawn(move || carry(server, client, |bytes| faults.inflict(bytes)));
+                let (faults, is_closed) = (faults.clone(), Arc::new(AtomicBool::new(false)));
+                let closing = is_closed.clone();
+                thread::spawn(move || {
+                    carry(client_in, server_out, |_| {});
+                    closing.store(true, Ordering::Release);
+                });
+                thread::spawn(move || carry(server, client, |bytes| faults.inflict(bytes, &is_closed)));
             }
         });
         proxy
@@ -54,14 +61,31 @@ impl RedisProxy {
         self.faults.shift.fetch_add(seconds, Ordering::Relaxed);
     }
 
+    /// Whoever asks through it hears nothing of the stream any more, until the release.
+    pub async fn deafen(&self) {
+        self.hold(TAIL_ANSWER);
+        self.until_holding_one().await;
+    }
+
+    /// Waits until an answer is being held.
+    pub async fn until_holding_one(&self) {
+        until("an answer to hold", async || self.is_holding_one().then_some(())).await;
+    }
+
+    /// Lets the answer go that is being held, and holds the next one; waits for it.
+    pub async fn let_one_go(&self) {
+        self.faults.may_one_go.store(true, Ordering::Release);
+        until("it to go", async || (!self.faults.may_one_go.load(Ordering::Acquire)).then_some(())).await;
+        self.until_holding_one().await;
+    }
+
     /// Holds answers back that hold these bytes, from now on.
     pub fn hold(&self, needle: &'static [u8]) {
         self.faults.held.store(false, Ordering::Relaxed);
         *self.faults.holding.lock().expect("unpoisoned") = Some(needle);
     }
 
-    /// Whether an answer is being held.
-    pub fn is_holding_one(&self) -> bool {
+    fn is_holding_one(&self) -> bool {
         self.faults.held.load(Ordering::Relaxed)
     }
 
@@ -72,8 +96,14 @@ impl RedisProxy {
 }
 
 impl Faults {
-    fn inflict(&self, bytes: &mut [u8]) {
-        while self.is_holding(bytes) {
+    /// Where nobody waits for the answer any more, nothing is held.
+    fn inflict(&self, bytes: &mut [u8], is_closed: &AtomicBool) {
+        while self.is_holding(bytes) && !is_closed.load(Ordering::Acquire) {
+            if self.may_one_go.load(Ordering::Acquire) {
+                self.held.store(false, Ordering::Relaxed);
+                self.may_one_go.store(false, Ordering::Release);
+                break;
+            }
             self.held.store(true, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(1));
         }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use rollcall::app;
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use super::answer::Answer;
 use super::postgres::Postgres;
 use super::redis_server::RedisServer;
+use super::witness::Witness;
 
 /// Keys that every node of a test knows.
 pub const READ_KEY: &str = "rk_read_read_read_read_read_read_read_read_read_re";
@@ -116,6 +117,8 @@ pub struct World {
     folder: TempDir,
     /// Of the nodes that are added from now on.
     pub sweep: SweepPace,
+    /// Notes everything, where one was called.
+    pub(super) witness: Option<Witness>,
 }
 
 /// One node of the service.
@@ -196,7 +199,8 @@ impl World {
             sweep: setup.sweep,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut world = Self { clerk, nodes: Vec::new(), http, journal, redis, postgres, config, folder, sweep: setup.sweep };
+        let (nodes, sweep) = (Vec::new(), setup.sweep);
+        let mut world = Self { clerk, nodes, http, journal, redis, postgres, config, folder, sweep, witness: None };
         for _ in 0..count {
             world.add_node().await;
         }
@@ -308,10 +312,7 @@ impl World {
 
     /// Asks with more headers.
     pub async fn ask_with(&self, number: usize, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
-        let url = format!("{}{path}", self.nodes[number].url());
-        let request = self.http.get(url).bearer_auth(READ_KEY);
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.send(request).await
+        Ok(self.asking(number, path, headers).await?.lawful())
     }
 
     /// The list of a user, asked of the first node.
@@ -326,7 +327,13 @@ impl World {
 
     /// Changes the world of Clerk; answers what Clerk would send, unsent.
     pub fn change(&self, verb: impl FnOnce(&mut ClerkWorld) -> Result<Done, WorldError>) -> Done {
-        verb(&mut self.clerk.world().lock()).expect("the world allows it")
+        let mut clerk = self.clerk.world().lock();
+        let began = Instant::now();
+        let done = verb(&mut clerk).expect("the world allows it");
+        if let Some(witness) = &self.witness {
+            witness.saw_a_change(began, &clerk, &done);
+        }
+        done
     }
 
     /// Sends the messages of a change to node `number`, each once.
@@ -334,6 +341,9 @@ impl World {
         let mut deliveries = Vec::new();
         for message in &done.messages {
             deliveries.push(self.clerk.sender().deliver_now(message, &self.nodes[number].webhooks()).await);
+        }
+        if let Some(witness) = self.witness.as_ref().filter(|_| deliveries.iter().all(Delivery::is_taken)) {
+            witness.saw_it_taken(done);
         }
         deliveries
     }

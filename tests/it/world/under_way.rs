@@ -1,8 +1,12 @@
 //! Reads that are begun now and awaited later, and what a node counts meanwhile: for tests that force a schedule.
 
+use std::time::Instant;
+
+use rollcall::dev::Held;
 use tokio::task::JoinHandle;
 
 use super::answer::Answer;
+use super::readers::Question;
 use super::redis_proxy::RedisProxy;
 use super::service::{ADMIN_KEY, EVICT_KEY, READ_KEY, World};
 use super::wait::until;
@@ -29,22 +33,50 @@ impl Asked {
 }
 
 impl World {
-    /// One more node, which reaches Redis through a proxy; it is ready.
-    pub async fn add_node_behind(&mut self, proxy: &RedisProxy) {
+    /// One more node, which reaches Redis through this proxy; it is ready.
+    pub async fn add_node_behind_a_proxy(&mut self) -> RedisProxy {
+        let proxy = RedisProxy::before(self.redis().port());
         let url = proxy.url();
         self.add_node_with(|config| config.redis_url = Some(url.into())).await;
+        proxy
+    }
+
+    /// Asks node `number` with the read key. Whoever was called as a witness hears the answer.
+    pub fn asking(
+        &self,
+        number: usize,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> impl Future<Output = anyhow::Result<Answer>> + use<> {
+        let request = self.http.get(format!("{}{path}", self.nodes[number].url())).bearer_auth(READ_KEY);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let witnessed = self.witness.clone().zip(Question::at(path, headers));
+        async move {
+            let began = Instant::now();
+            let answer = Answer::of(request.send().await?).await?;
+            if let Some((witness, question)) = witnessed {
+                witness.heard(question.answered(number, began, &answer));
+            }
+            Ok(answer)
+        }
     }
 
     /// Begins to ask node `number` with the read key.
     pub fn begin(&self, number: usize, path: &str, headers: &[(&str, &str)]) -> Asked {
-        let request = self.http.get(format!("{}{path}", self.nodes[number].url())).bearer_auth(READ_KEY);
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Asked(tokio::spawn(async move { Answer::of(request.send().await?).await }))
+        Asked(tokio::spawn(self.asking(number, path, headers)))
     }
 
     /// Begins to ask node `number` for the list of a user.
     pub fn begin_list(&self, number: usize, user: &str) -> Asked {
         self.begin(number, &format!("/v1/users/{user}/orgs"), &[])
+    }
+
+    /// The same, where the origin has read the list and holds its answer back until it is told to let it go.
+    pub async fn begin_slow_list(&self, number: usize, user: &str) -> anyhow::Result<(Held, Asked)> {
+        let slow = self.clerk.hold_next_answer_about(user);
+        let reading = self.begin_list(number, user);
+        slow.reached().await?;
+        Ok((slow, reading))
     }
 
     /// The list of a user, asked of node `number`.
@@ -60,7 +92,12 @@ impl World {
     /// Evicts a user through node `number`.
     pub async fn evict_at(&self, number: usize, user: &str) -> anyhow::Result<Answer> {
         let url = format!("{}/v1/users/{user}/orgs", self.nodes[number].url());
-        Answer::of(self.http.delete(url).bearer_auth(EVICT_KEY).send().await?).await
+        let asked = Instant::now();
+        let answer = Answer::of(self.http.delete(url).bearer_auth(EVICT_KEY).send().await?).await?;
+        if let Some(witness) = self.witness.as_ref().filter(|_| answer.status == 204) {
+            witness.saw_an_eviction(user, asked);
+        }
+        Ok(answer)
     }
 
     /// The sum of a metric of node `number`, over all its labels or those that hold `label`; 0 when it was never counted.

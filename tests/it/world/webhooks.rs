@@ -1,6 +1,7 @@
 //! Webhooks as a test makes them by hand: any body, any headers, rightly signed or not; and what the service counts of them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rollcall::clock;
@@ -104,12 +105,15 @@ impl World {
 
     /// Reads of Clerk see the world of ten minutes ago, until further notice: nothing that a test changes.
     pub fn origin_lags(&self) {
-        self.clerk.faults().set(Faults { reads_lag_ms: 600_000, ..Faults::default() });
+        let lag = Duration::from_secs(600);
+        self.clerk.faults().set(Faults { reads_lag_ms: lag.as_millis() as u64, ..Faults::default() });
+        self.tell_of_origin_lag(Some(lag));
     }
 
     /// Reads of Clerk see the world as it is.
     pub fn origin_is_current(&self) {
         self.clerk.faults().clear();
+        self.tell_of_origin_lag(None);
     }
 
     /// A sample of the first node's metrics, by its name and labels as written, if it is there.

@@ -8,7 +8,7 @@ use super::{About, Event, History, Life, Membership, Profile, Read, Row, Said, W
 /// A refused newcomer is let in this long after joining, even if no webhook says so.
 const NEW_SHOWS_AFTER: Duration = Duration::from_millis(1_100);
 /// A list that lacks what an origin that lags does not know yet is kept for 5 s.
-const GAPS_LAST: Duration = Duration::from_secs(6);
+pub(super) const GAPS_LAST: Duration = Duration::from_secs(6);
 /// Ages and lags are told in whole milliseconds, rounded down.
 pub(super) const ROUNDING: Duration = Duration::from_millis(1);
 

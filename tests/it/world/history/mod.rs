@@ -5,15 +5,19 @@
 //! cannot have read the stream meanwhile, whatever it claims.
 
 mod judge;
+mod notes;
 mod stamps;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rollcall::dev::{AsOf, World as ClerkWorld};
 use serde::Deserialize;
+
+pub use self::values::Value;
 
 /// Everything that happened.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct History {
     memberships: HashMap<String, Membership>,
     /// Names and slugs of an organization, in order.
     organizations: HashMap<String, Vec<Profile>>,
+    /// Organizations that ended.
+    dissolved: HashMap<String, Event>,
     users: HashMap<String, Life>,
     /// When the same was first refused.
     refusals: HashMap<(String, About), Instant>,
@@ -173,21 +179,15 @@ impl History {
             events: vec![When { began: now, done: now, acknowledged: Some(now - bound * 2) }],
             memberships: HashMap::new(),
             organizations: HashMap::new(),
+            dissolved: HashMap::new(),
             users: HashMap::new(),
             refusals: HashMap::new(),
             ages_max: None,
             origin_lag: Duration::ZERO,
             cuts: Vec::new(),
         };
-        for id in organizations {
-            history.called(Event(0), world, id);
-        }
-        for user in users {
-            history.born(Event(0), user);
-            for row in truth(world, user).expect("a user") {
-                history.granted(Event(0), user, &row.organization_id, &row.membership_id, &row.role, row.updated_at);
-            }
-        }
+        organizations.iter().for_each(|id| history.note_organization(Event(0), world, id));
+        users.iter().for_each(|user| history.note_user(Event(0), world, user));
         history
     }
 
@@ -199,6 +199,16 @@ impl History {
     /// The origin may answer with what was true this long ago.
     pub fn let_origin_lag(&mut self, lag: Duration) {
         self.origin_lag = lag;
+    }
+
+    /// From now on the origin answers with what is true; nothing was ever further behind than the first change is past.
+    pub fn end_origin_lag(&mut self) {
+        self.origin_lag = self.events.get(1).map_or(Duration::ZERO, |first| first.done.elapsed());
+    }
+
+    /// When a list that lacks something for no other reason than that the origin lagged is wrong.
+    pub fn gaps_end(&self) -> Instant {
+        self.events.iter().map(|event| event.done).max().expect("the beginning") + self.origin_lag + judge::GAPS_LAST
     }
 
     /// Nothing came through from Redis to this node in this time.
@@ -222,6 +232,26 @@ impl History {
         self.events[event.0].acknowledged.get_or_insert_with(Instant::now);
     }
 
+    /// Whoever had this user read again may rely on all that had happened to him by then.
+    pub fn acknowledge_all_of(&mut self, user: &str, then: Instant) {
+        let Some(life) = self.users.get(user) else { return };
+        let memberships = life.memberships.iter().map(|id| &self.memberships[id]);
+        let of_membership =
+            |row: &Membership| [row.roles.iter().map(|role| role.2).collect(), Vec::from_iter(row.ended)].concat();
+        let events: Vec<_> = memberships.flat_map(of_membership).chain(life.died).collect();
+        for event in events {
+            let when = &mut self.events[event.0];
+            if when.done <= then {
+                when.acknowledged.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// When an event was last acknowledged.
+    pub fn last_acknowledged(&self) -> Instant {
+        self.events.iter().filter_map(|event| event.acknowledged).max().expect("the beginning is known")
+    }
+
     /// How many events were acknowledged, and the memberships of living users that ended with one of them.
     pub fn acknowledged(&self) -> (usize, Vec<String>) {
         let is_known = |event: Event| self.events[event.0].acknowledged.is_some();
@@ -234,54 +264,6 @@ impl History {
     /// When the last event was acknowledged; none while one is not.
     pub fn all_acknowledged(&self) -> Option<Instant> {
         self.events.iter().map(|event| event.acknowledged).try_fold(self.events[0].done, |last, at| at.map(|at| last.max(at)))
-    }
-
-    /// A membership began.
-    pub fn granted(&mut self, event: Event, user: &str, organization: &str, id: &str, role: &str, updated_at: i64) {
-        let (user, organization) = (user.to_owned(), organization.to_owned());
-        let roles = vec![(updated_at, role.to_owned(), event)];
-        self.users.get_mut(&user).expect("a user").memberships.push(id.to_owned());
-        self.memberships.insert(id.to_owned(), Membership { user, organization, granted: event, roles, ended: None });
-    }
-
-    /// A member has another role.
-    pub fn role_changed(&mut self, event: Event, id: &str, role: &str, updated_at: i64) {
-        let membership = self.memberships.get_mut(id).expect("a membership");
-        membership.roles.push((updated_at, role.to_owned(), event));
-    }
-
-    /// A membership ended.
-    pub fn ended(&mut self, event: Event, id: &str) {
-        self.memberships.get_mut(id).expect("a membership").ended.get_or_insert(event);
-    }
-
-    /// An organization came to be, or has another name or slug.
-    pub fn called(&mut self, event: Event, world: &ClerkWorld, id: &str) {
-        let row = world.organization(id, AsOf::Now).expect("an organization");
-        let profile = Profile { updated_at: row.updated_at, name: row.name.clone(), slug: row.slug.clone(), since: event };
-        self.organizations.entry(id.to_owned()).or_default().push(profile);
-    }
-
-    /// An organization ended, and all its memberships.
-    pub fn organization_ended(&mut self, event: Event, id: &str) {
-        self.end_all(event, |membership| membership.organization == id);
-    }
-
-    /// A user came to be.
-    pub fn born(&mut self, event: Event, user: &str) {
-        self.users.insert(user.to_owned(), Life { born: event, died: None, memberships: Vec::new() });
-    }
-
-    /// A user was deleted, with all memberships.
-    pub fn user_ended(&mut self, event: Event, user: &str) {
-        self.users.get_mut(user).expect("a user").died = Some(event);
-        self.end_all(event, |membership| membership.user == user);
-    }
-
-    fn end_all(&mut self, event: Event, is_meant: impl Fn(&Membership) -> bool) {
-        for membership in self.memberships.values_mut().filter(|membership| is_meant(membership)) {
-            membership.ended.get_or_insert(event);
-        }
     }
 
     /// When the history begins.

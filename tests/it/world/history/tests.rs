@@ -6,19 +6,30 @@ use super::*;
 
 const BOUND: Duration = Duration::from_secs(1);
 
-/// One user, a member of one organization until an event that was acknowledged at once.
-fn ended() -> (History, Row, Instant) {
+/// One user, a member of one organization.
+fn living() -> (ClerkWorld, History, Row) {
     let mut world = ClerkWorld::new();
     world.create_user(NewUser { id: Some("user_1".to_owned()), ..NewUser::default() }).expect("a user");
     let new = NewOrganization { id: Some("org_1".to_owned()), name: "One".to_owned(), slug: None, created_by: None };
     world.create_organization(new).expect("an organization");
     world.grant("user_1", "org_1", "org:member").expect("a member");
     let row = truth(&world, "user_1").expect("a user").remove(0);
-    let mut history = History::of(&world, &["user_1".to_owned()], &["org_1".to_owned()], BOUND);
-    let event = history.happened(Instant::now());
+    let history = History::of(&world, &["user_1".to_owned()], &["org_1".to_owned()], BOUND);
+    (world, history, row)
+}
+
+/// The same, until an event that was acknowledged at once.
+fn ended_in_world() -> (ClerkWorld, History, Row, Instant) {
+    let (mut world, mut history, row) = living();
+    let done = world.revoke("user_1", "org_1").expect("a member");
+    let event = history.note(Instant::now(), &world, &done);
     history.acknowledge(event);
-    history.ended(event, &row.membership_id);
-    (history, row, Instant::now())
+    (world, history, row, Instant::now())
+}
+
+fn ended() -> (History, Row, Instant) {
+    let (_, history, row, at) = ended_in_world();
+    (history, row, at)
 }
 
 #[track_caller]
@@ -117,8 +128,8 @@ fn an_answer_is_held_to_what_its_node_can_have_heard() {
 
 #[test]
 fn a_role_is_missing_only_where_another_was() {
-    let (mut history, row, at) = ended();
-    history.memberships.get_mut(&row.membership_id).expect("it is there").ended = None;
+    let (mut world, mut history, row) = living();
+    let at = Instant::now();
     let asked = |role: &str, said: Said, began: Instant| Read {
         role: Some(role.to_owned()),
         ..read_of(About::Id("org_1".to_owned()), said, began)
@@ -129,8 +140,8 @@ fn a_role_is_missing_only_where_another_was() {
     check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
     check_read(&mut history, asked("org:member", Said::RoleMissing, at), "a role that is there");
     check_read(&mut history, read_of(About::Id("org_1".to_owned()), Said::RoleMissing, at), "no role was asked for");
-    let event = history.happened(at);
-    history.role_changed(event, &row.membership_id, "org:admin", row.updated_at + 1);
+    let done = world.change_role("user_1", "org_1", "org:admin").expect("a member");
+    let event = history.note(at, &world, &done);
     check_read(&mut history, asked("org:admin", Said::RoleMissing, at), "");
     history.acknowledge(event);
     let later = Instant::now() + BOUND * 2;
@@ -142,16 +153,51 @@ fn a_role_is_missing_only_where_another_was() {
 /// Who hears the stream knows what ended, whatever the origin says; nobody knows of what began.
 #[test]
 fn an_origin_that_lags_excuses_who_does_not_hear_the_stream_and_what_is_new() {
-    let (mut history, row, at) = ended();
+    let (mut world, mut history, row, at) = ended_in_world();
     history.let_origin_lag(BOUND);
     let yes = |stamp| (Said::Rows(vec![row.clone()]), Some(stamp));
     let list = || About::List;
     check_stamped(&mut history, list(), false, at + BOUND * 9 / 10, yes(stamp(0, 0)), "a late yes");
     check_stamped(&mut history, list(), false, at + BOUND * 9 / 10, yes(stamp(0, 2_000)), "");
     check_stamped(&mut history, list(), false, at + BOUND * 5 / 2, yes(stamp(0, 5_000)), "a late yes");
-    let event = history.happened(at);
+    let done = world.grant("user_1", "org_1", "org:member").expect("a new member");
+    let event = history.note(at, &world, &done);
     history.acknowledge(event);
-    history.granted(event, "user_1", "org_1", "orgmem_new", "org:member", 1);
     check_stamped(&mut history, list(), false, at + BOUND * 5, (Said::Rows(vec![]), Some(stamp(0, 0))), "");
     check_stamped(&mut history, list(), false, at + BOUND * 9, (Said::Rows(vec![]), Some(stamp(0, 0))), "a gap");
+}
+
+/// What happens to a user takes the value away at once, as soon as it is acknowledged or the user was evicted; what happens to
+/// an organization is told by the TTL alone.
+#[test]
+fn a_value_in_redis_is_from_after_what_was_acknowledged() {
+    #[track_caller]
+    fn check(history: &History, row: &Row, began: Instant, expected: &str) {
+        let wrong = history.judge_values(&[Value { user: "user_1".to_owned(), rows: vec![row.clone()], began }]);
+        assert_eq!(wrong.is_empty(), expected.is_empty(), "{wrong:?}");
+        assert!(wrong.iter().all(|wrong| wrong.contains(expected)), "{wrong:?}");
+    }
+    const TTL: Duration = Duration::from_secs(300);
+    let (mut world, mut history, row) = living();
+    history.limit_ages(TTL, Duration::ZERO);
+    let promoted = world.change_role("user_1", "org_1", "org:admin").expect("a member");
+    let event = history.note(Instant::now(), &world, &promoted);
+    check(&history, &row, Instant::now() + BOUND, "");
+    history.acknowledge(event);
+    check(&history, &row, Instant::now() + BOUND, "a late role");
+    let row = truth(&world, "user_1").expect("a user").remove(0);
+    let left = world.revoke("user_1", "org_1").expect("a member");
+    history.note(Instant::now(), &world, &left);
+    check(&history, &row, Instant::now() + BOUND, "");
+    check(&history, &row, Instant::now() + TTL + BOUND, "a late value");
+    history.acknowledge_all_of("user_1", Instant::now());
+    check(&history, &row, Instant::now() + BOUND, "a late value");
+
+    let (mut world, mut history, row) = living();
+    history.limit_ages(TTL, Duration::ZERO);
+    let gone = world.delete_organization("org_1").expect("an organization");
+    let event = history.note(Instant::now(), &world, &gone);
+    history.acknowledge(event);
+    check(&history, &row, Instant::now() + BOUND, "");
+    check(&history, &row, Instant::now() + TTL + BOUND, "a late value");
 }
