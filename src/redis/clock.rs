@@ -5,12 +5,14 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::clock;
 use crate::domain::Moment;
 use crate::protocol::facts::FACTS_WINDOW;
 use crate::protocol::rules::{self, Rule};
+
+use super::stamps::Stamps;
 
 /// A step smaller than this is drift or a slow answer.
 const STEP_MIN: Duration = Duration::from_millis(100);
@@ -30,16 +32,16 @@ struct Inner {
     sample: ArcSwapOption<Sample>,
     /// Stamps that may be from before the clock was set back: they would make a reading younger than it is. No reading is
     /// kept for longer than this is long.
-    twofold: ArcSwapOption<RangeInclusive<u64>>,
+    twofold: ArcSwap<Stamps>,
 }
 
 /// What is noted of the server's clock beside the stream, for nodes that were not there. Stamps are in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Noted {
-    /// The latest it ever said, but for the last moment.
+    /// The latest it ever said, but for the time since it was last noted.
     pub latest: Option<u64>,
     /// What it says twice, because it was set back.
-    pub twofold: Option<RangeInclusive<u64>>,
+    pub twofold: Stamps,
 }
 
 /// One question: the server's TIME was read between `sent` and `received`.
@@ -61,40 +63,40 @@ impl StreamClock {
         self.0.sample.store(Some(Arc::new(sample)));
     }
 
-    /// Notes that the clock was found set back, between two questions: what it said before it says once more.
-    pub fn was_set_back(&self, earlier: &Sample, later: &Sample) {
-        self.says_twice(up_to(earlier.time + later.received.since(earlier.sent).as_micros() as u64));
+    /// Notes that the clock was found set back, between two questions: what it said before it says once more. Answers whether
+    /// that is news.
+    pub fn was_set_back(&self, earlier: &Sample, later: &Sample) -> bool {
+        let mut stamps = Stamps::default();
+        stamps.add(up_to(earlier.time + later.received.since(earlier.sent).as_micros() as u64));
+        self.says_twice(&stamps)
     }
 
-    /// Learns what others noted, from the answer that said `time`: a step that this node was not there to see.
-    pub fn learn(&self, noted: &Noted, time: u64) {
-        if let Some(twofold) = &noted.twofold {
-            self.says_twice(twofold.clone());
+    /// Learns what others noted, from the answer that said `time`: a step that this node was not there to see. Answers whether
+    /// there was news.
+    pub fn learn(&self, noted: &Noted, time: u64) -> bool {
+        let mut stamps = noted.twofold.clone();
+        if let Some(latest) = noted.latest.filter(|latest| is_ahead(*latest, time)) {
+            // It went on for a while after it was last noted.
+            stamps.add(up_to(latest + 2 * NOTED_EVERY.as_micros() as u64));
         }
-        if let Some(latest) = noted.latest.filter(|latest| time + (STEP_MIN.as_micros() as u64) < *latest) {
-            self.says_twice(up_to(latest));
-        }
+        self.says_twice(&stamps)
     }
 
-    /// What is to be noted for others, with the stamps said twice if those noted are not all.
-    pub fn to_note(&self, noted: &Noted, time: u64) -> Option<Option<RangeInclusive<u64>>> {
-        let known = self.0.twofold.load_full();
-        let is_noted = |known: &RangeInclusive<u64>| {
-            noted.twofold.as_ref().is_some_and(|noted| noted.contains(known.start()) && noted.contains(known.end()))
-        };
-        let is_due = noted.latest.is_none_or(|latest| latest + NOTED_EVERY.as_micros() as u64 <= time);
-        match known.filter(|known| !is_noted(known)) {
-            Some(known) => Some(Some((*known).clone())),
-            None => is_due.then_some(None),
-        }
+    /// The stamps said twice, if they are to be noted for others: not all are, or how far the clock has come is not.
+    pub fn to_note(&self, noted: &Noted, time: u64) -> Option<Arc<Stamps>> {
+        let twofold = self.0.twofold.load_full();
+        let is_due = |latest: u64| latest + NOTED_EVERY.as_micros() as u64 <= time || is_ahead(latest, time);
+        (*twofold != noted.twofold || noted.latest.is_none_or(is_due)).then_some(twofold)
     }
 
-    fn says_twice(&self, stamps: RangeInclusive<u64>) {
+    fn says_twice(&self, stamps: &Stamps) -> bool {
         let known = self.0.twofold.load();
-        let (first, last) = known.as_ref().map_or((u64::MAX, 0), |known| (*known.start(), *known.end()));
-        if *stamps.start() < first || *stamps.end() > last {
-            self.0.twofold.store(Some(Arc::new(first.min(*stamps.start())..=last.max(*stamps.end()))));
+        let both = known.with(stamps);
+        let is_news = both != **known;
+        if is_news {
+            self.0.twofold.store(Arc::new(both));
         }
+        is_news
     }
 
     /// The TIME of the server of `epoch`, in microseconds: never later than it is. None as below.
@@ -110,12 +112,16 @@ impl StreamClock {
     pub fn as_of_to_moment(&self, stamp: u64, epoch: u64) -> Option<Moment> {
         let sample = self.0.sample.load();
         let sample = sample.as_ref().filter(|sample| sample.epoch == epoch)?;
-        let is_twofold = self.0.twofold.load().as_ref().is_some_and(|twofold| twofold.contains(&stamp));
-        if is_twofold && rules::is_on(Rule::StampsSaidTwiceDateNothing) {
+        if self.0.twofold.load().contain(stamp) && rules::is_on(Rule::StampsSaidTwiceDateNothing) {
             return None;
         }
         sample.as_of_to_moment(stamp, clock::now())
     }
+}
+
+/// Whether the clock said this before it was set back to `time`.
+fn is_ahead(latest: u64, time: u64) -> bool {
+    time + (STEP_MIN.as_micros() as u64) < latest
 }
 
 /// Every stamp up to this one that a reading which is still kept may have.
@@ -238,25 +244,36 @@ mod tests {
         assert!(is_told(4990));
         clock.was_set_back(&before, &after);
         assert_eq!([4990, 4991].map(is_told), [false, false], "before or after the step");
-        assert_eq!(clock.0.twofold.load().as_deref().map(RangeInclusive::end), Some(&(5001 * SECOND + 500)));
+        assert_eq!(clock.0.twofold.load().last(), Some(5001 * SECOND + 500));
     }
 
     #[test]
     fn i7_what_others_noted_is_learned_and_what_they_do_not_know_is_noted() {
         let clock = StreamClock::default();
-        let noted = |latest: u64, twofold: Option<RangeInclusive<u64>>| Noted { latest: Some(latest * SECOND), twofold };
-        assert_eq!(clock.to_note(&Noted::default(), 1), Some(None), "nothing is noted yet");
-        assert_eq!(clock.to_note(&noted(5000, None), 5000 * SECOND + 900_000), None);
-        assert_eq!(clock.to_note(&noted(5000, None), 5001 * SECOND), Some(None));
+        let window = FACTS_WINDOW.as_secs();
+        let up_to = |last: u64| format!("{}-{}", (last - window) * SECOND, last * SECOND);
+        let noted = |latest: u64, twofold: &str| Noted { latest: Some(latest * SECOND), twofold: Stamps::parse(twofold) };
+        let check = |noted: &Noted, time: u64, expected: Option<&str>| {
+            let to_note = clock.to_note(noted, time).map(|stamps| stamps.to_string());
+            assert_eq!(to_note.as_deref(), expected, "{noted:?} at {time}");
+        };
+        check(&Noted::default(), 1, Some(""));
+        check(&noted(5000, ""), 5000 * SECOND + 900_000, None);
+        check(&noted(5000, ""), 5001 * SECOND, Some(""));
 
-        clock.learn(&noted(5000, None), 5000 * SECOND - 90_000);
-        assert_eq!(clock.to_note(&noted(5000, None), 5000 * SECOND), None, "a slow answer is no step");
-        clock.learn(&noted(5000, None), 4999 * SECOND);
-        let known = 3200 * SECOND..=5000 * SECOND;
-        assert_eq!(clock.to_note(&noted(5000, None), 4999 * SECOND), Some(Some(known.clone())));
-        assert_eq!(clock.to_note(&noted(5000, Some(known.clone())), 4999 * SECOND), None);
-        clock.learn(&noted(5000, Some(4000 * SECOND..=6000 * SECOND)), 7000 * SECOND);
-        let both = Some(Some(3200 * SECOND..=6000 * SECOND));
-        assert_eq!(clock.to_note(&noted(7000, Some(known)), 7000 * SECOND), both);
+        assert!(!clock.learn(&noted(5000, ""), 5000 * SECOND - 90_000), "a slow answer is no step");
+        check(&noted(5000, ""), 5000 * SECOND - 90_000, None);
+        assert!(clock.learn(&noted(5000, ""), 4999 * SECOND));
+        check(&noted(5000, ""), 4999 * SECOND, Some(&up_to(5002)));
+        // Noted ahead, it hides the next step: it is to come down.
+        check(&noted(5000, &up_to(5002)), 4999 * SECOND, Some(&up_to(5002)));
+        check(&noted(4999, &up_to(5002)), 4999 * SECOND, None);
+
+        // The clock was hours ahead: that says nothing of the stamps between.
+        assert!(clock.learn(&noted(4999, &up_to(20_000)), 4999 * SECOND));
+        assert!(!clock.learn(&noted(4999, &up_to(20_000)), 4999 * SECOND));
+        check(&noted(4999, &up_to(20_000)), 4999 * SECOND, Some(&format!("{},{}", up_to(5002), up_to(20_000))));
+        clock.set(Sample { received: clock::now(), sent: clock::now(), time: 9_000 * SECOND, epoch: 1 });
+        assert!(clock.as_of_to_moment(8_999 * SECOND, 1).is_some());
     }
 }

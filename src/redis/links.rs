@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Pipeline, ServerError, Value};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -91,6 +91,9 @@ impl Links {
         let reply = |replies: Vec<Value>| replies.into_iter().next_back().ok_or_else(|| unavailable("no reply"));
         let first = reply(self.confirm(&commands, within).await?)?;
         let Self::Many(many) = self else { return Ok(first) };
+        if redirect(&first).is_none() {
+            return Ok(first);
+        }
         let asked = many.master_of(key, within).await?;
         let Some((code, address)) = redirected(&first, &asked) else { return Ok(first) };
         let mut pipeline = Pipeline::with_capacity(2);
@@ -176,10 +179,16 @@ fn pipeline_of<'a>(commands: impl ExactSizeIterator<Item = &'a Cmd>) -> Pipeline
     pipeline
 }
 
-/// Where a reply sends whoever asked here: for good (`MOVED`), or for this once (`ASK`).
-fn redirected(reply: &Value, asked: &str) -> Option<(&'static str, String)> {
+/// Whether a reply sends whoever asked elsewhere.
+fn redirect(reply: &Value) -> Option<(&'static str, &ServerError)> {
     let Value::ServerError(error) = reply else { return None };
     let code = ["MOVED", "ASK"].into_iter().find(|code| *code == error.code())?;
+    Some((code, error))
+}
+
+/// Where a reply sends whoever asked here: for good (`MOVED`), or for this once (`ASK`).
+fn redirected(reply: &Value, asked: &str) -> Option<(&'static str, String)> {
+    let (code, error) = redirect(reply)?;
     // `MOVED 3999 127.0.0.1:6381`; an address of IPv6 comes without brackets, and a host that is the same not at all.
     let (host, port) = error.details()?.rsplit_once(' ')?.1.rsplit_once(':')?;
     Some((code, joined(if host.is_empty() { host_of(asked) } else { host }, port)))

@@ -22,6 +22,7 @@ mod scripts;
 mod sentinel;
 mod server;
 mod shared;
+mod stamps;
 mod start;
 mod stream;
 mod tail;

@@ -13,6 +13,7 @@ use super::keys::Keys;
 use super::link::{read, unavailable};
 use super::scripts;
 use super::shared::millis;
+use super::stamps::Stamps;
 
 /// The server's answer, in one piece.
 pub(super) struct Answer {
@@ -58,7 +59,7 @@ pub(super) enum Entry {
 
 type HistoryFields = (Option<String>, Option<u64>, Option<String>, Option<String>);
 type StreamFields = (String, u64, u64, String, String);
-type NotedFields = (Option<u64>, Option<u64>, Option<u64>);
+type NotedFields = (Option<u64>, Option<String>);
 type RawEntries = Vec<(String, Vec<Vec<u8>>)>;
 type RawAnswer = (u64, u64, String, String, Option<StreamFields>, HistoryFields, NotedFields, String, RawEntries);
 
@@ -83,8 +84,8 @@ pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
         is_primary: role == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
         replid,
     };
-    let (latest, from, to) = noted;
-    let noted = Noted { latest, twofold: from.zip(to).map(|(from, to)| from..=to) };
+    let (latest, twofold) = noted;
+    let noted = Noted { latest, twofold: twofold.as_deref().map(Stamps::parse).unwrap_or_default() };
     let (time, history) = (seconds * 1_000_000 + micros, History::of(history));
     Ok(Answer { time, reply, left, history, noted, after: id(&after)?, entries })
 }

@@ -27,8 +27,14 @@ use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::question::{Answer, Entry, History, answer, question};
 use super::scripts;
 use super::shared::one;
+use super::stamps::Stamps;
 use super::start::check_instance;
 use super::stream::Standing;
+
+/// The epoch of who is no primary.
+const NO_PRIMARY: u64 = 0;
+/// What a Redis refuses to note it is asked again after this.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything the tail needs, and where it stands.
 pub(super) struct Tail {
@@ -67,6 +73,8 @@ pub(super) struct Place {
     left_at: Moment,
     /// What it left there may be applied nowhere else, and the history does not say so yet.
     has_left_something: bool,
+    /// What Redis refused to note of its clock, and when.
+    unnoted: Option<(Arc<Stamps>, Moment)>,
     /// The stamps of what is loaded are from before a step of the server's clock, and say nothing.
     is_after_step: bool,
     is_lost: bool,
@@ -96,9 +104,9 @@ impl Tail {
     async fn step(&mut self) -> Step {
         let step = match self.ask().await {
             Ok((answer, sample)) => {
-                let noted = answer.history.replid.is_some().then(|| answer.noted.clone());
+                let noted = answer.noted.clone();
                 let step = self.take(answer, sample).await;
-                if let Some(noted) = noted.filter(|_| step != Step::Unavailable) {
+                if matches!(step, Step::ToTheEnd | Step::More) {
                     self.note_clock(&noted, sample.time).await;
                 }
                 step
@@ -133,7 +141,7 @@ impl Tail {
             self.standing.following.note_confirmed(awaited, read::<u32>(written)?, &self.counts);
         }
         let answer = answer(reply)?;
-        let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or_default();
+        let epoch = self.link.observe(&answer.reply.replid, answer.reply.is_primary).unwrap_or(NO_PRIMARY);
         if self.place.sample.is_none_or(|last| last.epoch != epoch) {
             // From here on nothing is accepted from where this node was before.
             self.place.left_at = Moment::from_micros(self.standing.appended_at.load(Ordering::Relaxed));
@@ -147,7 +155,10 @@ impl Tail {
             return Step::Unavailable;
         }
         self.note_reached();
-        self.clock.learn(&answer.noted, sample.time);
+        // A replica has a clock of its own, and its copy may be behind.
+        if answer.reply.is_primary && self.clock.learn(&answer.noted, sample.time) {
+            self.note_set_back();
+        }
         if answer.history.instance.is_none() && self.instance.get().is_some() {
             // Not claimed at start, or lost since.
             self.try_set_history().await;
@@ -189,9 +200,11 @@ impl Tail {
         let loading = Position { last: answer.after, counted: None, replid: answer.reply.replid.clone() };
         let judged = judge(self.place.position.as_ref().unwrap_or(&loading), &answer.reply);
         let stepped = earlier.filter(|earlier| earlier.epoch == sample.epoch && sample.has_stepped_since(earlier));
-        // Also from one server to another: what lies in Redis was stamped by either.
-        if let Some(earlier) = earlier.filter(|earlier| sample.is_set_back_since(earlier)) {
-            self.clock.was_set_back(&earlier, sample);
+        // Also from one primary to another: what lies in Redis was stamped by either.
+        let both_are_primaries = |earlier: &Sample| earlier.epoch != NO_PRIMARY && sample.epoch != NO_PRIMARY;
+        let set_back = earlier.filter(|earlier| both_are_primaries(earlier) && sample.is_set_back_since(earlier));
+        if set_back.is_some_and(|earlier| self.clock.was_set_back(&earlier, sample)) {
+            self.note_set_back();
         }
         // Whatever else is broken: what is loaded next is dated by the clock as it is now.
         self.place.is_after_step |= stepped.is_some();
@@ -268,15 +281,23 @@ impl Tail {
         Ok(())
     }
 
-    /// Where it fails, the next answer shows that it is still to be done.
-    async fn note_clock(&self, noted: &Noted, time: u64) {
+    fn note_set_back(&self) {
+        warn!("the clock of Redis was set back: readings in it that may be from before are none");
+    }
+
+    /// Where it fails, a later answer shows that it is still to be done.
+    async fn note_clock(&mut self, noted: &Noted, time: u64) {
         let Some(twofold) = self.clock.to_note(noted, time) else { return };
+        let now = clock::now();
+        let is_refused = self.place.unnoted.as_ref().is_some_and(|(tried, at)| *tried == twofold && now.since(*at) < NOTE_AGAIN);
+        if is_refused {
+            return;
+        }
         let mut call = scripts::CLOCK.on(&[self.keys.history()]);
-        match twofold {
-            Some(twofold) => call.arg(twofold.start()).arg(twofold.end()),
-            None => call.arg("").arg(""),
-        };
-        if let Err(error) = one(&self.link, call, ANSWER_TIME_MAX).await {
+        call.arg(twofold.to_string()).arg(twofold.last().unwrap_or_default());
+        let written = one(&self.link, call, ANSWER_TIME_MAX).await.and_then(read::<u64>);
+        self.place.unnoted = written.is_err().then_some((twofold, now));
+        if let Err(error) = written {
             debug!(%error, "the clock is noted later");
         }
     }

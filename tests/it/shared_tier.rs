@@ -14,6 +14,7 @@ use crate::world::wait::{until, until_eq};
 
 const VALUE: &str = "user-orgs:user_1";
 const GUARD: &str = "{user-orgs:user_1}:guard";
+const NODES: &str = "user-orgs:~nodes";
 const HISTORY: &str = "{user-orgs:~changes}:history";
 
 async fn fill(shared: &RedisShared, user: &UserId, list: &List) -> Landed {
@@ -83,20 +84,33 @@ async fn i7_a_clock_of_redis_that_is_set_back_makes_no_reading_younger() {
     .await;
 }
 
+/// Waits until the clock of Redis is past what it said then: only a stamp that lies behind could be dated at all.
+async fn until_past(server: &RedisServer, then: &str) {
+    let micros = |told: &str| -> u64 {
+        let mut parts = told.lines().map(|part| part.parse::<u64>().expect("a number"));
+        parts.next().expect("seconds") * 1_000_000 + parts.next().expect("microseconds")
+    };
+    let then = micros(then);
+    until("the clock to catch up", async || (micros(&server.query(&["TIME"])) > then).then_some(())).await;
+}
+
 /// A node that starts after the step cannot have seen it: one that did notes it, however small the step is.
 #[tokio::test(flavor = "multi_thread")]
 async fn i7_who_starts_after_the_clock_of_redis_was_set_back_hears_of_it() {
     let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
+    let landed = server.query(&["TIME"]);
     assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_some());
     server.step_clock(-400);
     node.broke(Break::ClockStepped).await;
-    until("the step to be noted", async || (server.query(&["HEXISTS", HISTORY, "twofold_to"]) == "1").then_some(())).await;
+    let is_noted = async || (server.query(&["HEXISTS", HISTORY, "twofold"]) == "1").then_some(());
+    until("the step to be noted", is_noted).await;
+    until_past(&server, &landed).await;
     assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_none(), "it may be older than it says");
     // What a failover or a snapshot takes away is noted once more.
-    server.query(&["HDEL", HISTORY, "twofold_from", "twofold_to"]);
-    until("it to be noted again", async || (server.query(&["HEXISTS", HISTORY, "twofold_to"]) == "1").then_some(())).await;
+    server.query(&["HDEL", HISTORY, "twofold"]);
+    until("it to be noted again", is_noted).await;
 }
 
 /// Nobody was there to see the step; what the clock said before is noted all along.
@@ -105,10 +119,50 @@ async fn i7_a_clock_of_redis_that_is_set_back_while_no_node_runs_makes_no_readin
     let server = RedisServer::start_with_a_clock(&[]);
     let node = RedisNode::started(&server.url()).await;
     assert_eq!(fill(&node.shared, &user(1), &list("org:admin")).await, Landed::Landed);
-    until("the clock to be noted", async || (server.query(&["HEXISTS", HISTORY, "clock"]) == "1").then_some(())).await;
+    let landed = server.query(&["TIME"]);
     node.redis.stop().await;
-    server.step_clock(-5_000);
-    assert!(get(&RedisNode::started(&server.url()).await.shared, &user(1)).await.is_none(), "it may be older than it says");
+    server.step_clock(-3_000);
+    let later = RedisNode::started(&server.url()).await;
+    until_past(&server, &landed).await;
+    later.caught_up().await;
+    assert!(get(&later.shared, &user(1)).await.is_none(), "it may be older than it says");
+}
+
+/// A clock that was hours ahead says nothing of what lies between: a later, small step takes no more than its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_two_steps_what_is_read_next_is_dated() {
+    let server = RedisServer::start_with_a_clock(&[]);
+    let node = RedisNode::started(&server.url()).await;
+    for ms in [7_200_000, -7_200_000, -400] {
+        let breaks = node.heard.breaks().len();
+        server.step_clock(ms);
+        until("the step to be seen", async || (node.heard.breaks().len() > breaks).then_some(())).await;
+        node.caught_up().await;
+    }
+    until("a reading that can be dated", async || {
+        fill(&node.shared, &user(1), &list("org:member")).await;
+        get(&node.shared, &user(1)).await
+    })
+    .await;
+    let is_noted = async || (server.query(&["HGET", HISTORY, "twofold"]).matches('-').count() == 2).then_some(());
+    until("both to be noted", is_noted).await;
+}
+
+/// Else it would count, and be another journal's, for as long as the clock was ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beat_from_before_the_clock_was_set_back_is_no_later_than_others() {
+    let server = RedisServer::start_with_a_clock(&[]);
+    server.step_clock(7_200_000);
+    let beat = "return redis.call('ZADD', KEYS[1], redis.call('TIME')[1] * 1000, 'a-journal/dead')";
+    assert_eq!(server.query(&["EVAL", beat, "1", NODES]), "1");
+    server.step_clock(-7_200_000);
+    let _node = RedisNode::started(&server.url()).await;
+    let score = || server.query(&["ZSCORE", NODES, "a-journal/dead"]).parse::<f64>().expect("it counts as others do");
+    until("the beat to be set right", async || {
+        let seconds = server.query(&["TIME"]).lines().next().expect("seconds").parse::<f64>().expect("a number");
+        (score() <= (seconds + 1.0) * 1_000.0).then_some(())
+    })
+    .await;
 }
 
 /// Also of a node that died while the clock was ahead: nobody would wait for hours.

@@ -5,7 +5,7 @@
 -- ARGV: the last applied id, or '' to load the facts window; the facts window (ms); how many entries at most.
 -- Answers {seconds, microseconds, role, replication id,
 -- {last id, entries ever added, entries left, the first of them or '', the latest deleted by id} or nil,
--- {replid, since, whole, instance} of the history, {clock, twofold from, twofold to} noted beside it, the id asked after, the
+-- {replid, since, whole, instance} of the history, {clock, twofold} noted beside it, the id asked after, the
 -- entries}.
 local time = redis.call('TIME')
 -- ROLE is refused in scripts; INFO tells the same.
@@ -36,5 +36,5 @@ end
 return {
   time[1], time[2], string.match(info, 'role:(%a+)'), string.match(info, 'master_replid:(%w+)'), stream,
   redis.call('HMGET', KEYS[2], 'replid', 'since', 'whole', 'instance'),
-  redis.call('HMGET', KEYS[2], 'clock', 'twofold_from', 'twofold_to'), after, entries,
+  redis.call('HMGET', KEYS[2], 'clock', 'twofold'), after, entries,
 }

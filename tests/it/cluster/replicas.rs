@@ -80,10 +80,7 @@ async fn i2_i6_while_an_awaited_replica_of_the_streams_master_is_away_clerk_is_a
         replica.resume();
         world.until_ready(0).await;
         assert_eq!(world.told_of(0).await?["stream"]["replicas"], confirming);
-        until("the worker to apply it", async || {
-            cluster.query_owner(&["XRANGE", STREAM, "-", "+"]).contains(&left).then_some(())
-        })
-        .await;
+        until("the worker to apply it", async || (world.told_of(0).await.ok()?["journal"]["open"] == 0).then_some(())).await;
         until_hit(world, 0, &stays).await;
         is_refused_everywhere(world, &left).await;
         Ok(())

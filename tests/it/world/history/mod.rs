@@ -236,8 +236,10 @@ impl History {
     pub fn acknowledge_all_of(&mut self, user: &str, then: Instant) {
         let Some(life) = self.users.get(user) else { return };
         let memberships = life.memberships.iter().map(|id| &self.memberships[id]);
+        // The end of an organization is everybody's who was in it.
+        let own_end = |row: &Membership| row.ended.filter(|end| self.dissolved.get(&row.organization) != Some(end));
         let of_membership =
-            |row: &Membership| [row.roles.iter().map(|role| role.2).collect(), Vec::from_iter(row.ended)].concat();
+            |row: &Membership| [row.roles.iter().map(|role| role.2).collect(), Vec::from_iter(own_end(row))].concat();
         let events: Vec<_> = memberships.flat_map(of_membership).chain(life.died).collect();
         for event in events {
             let when = &mut self.events[event.0];
