@@ -3,6 +3,7 @@
 // The ground floor: values in, values out.
 pub mod domain;
 pub mod protocol;
+pub mod token;
 pub mod webhook;
 
 // The middle floor: the doors, and what stands behind each.
