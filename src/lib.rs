@@ -17,6 +17,7 @@ pub mod redis;
 // The upper floor: where answers and changes are made.
 pub mod cache;
 pub mod ingest;
+pub mod session;
 
 // The street.
 pub mod http;

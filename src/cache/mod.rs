@@ -19,6 +19,7 @@ mod miss;
 mod order;
 mod read;
 mod refresh;
+mod sessions;
 mod sink;
 mod sync;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use tokio::runtime::Handle;
 pub use answer::{Answer, Ask, Content, Question, ReadError, Source};
 pub use counts::Counts;
 pub use differences::{Difference, Settled};
+pub use facts::TokenStanding;
 pub use refresh::Reread;
 
 use crate::clock;

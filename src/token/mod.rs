@@ -12,7 +12,7 @@ mod keys;
 mod permissions;
 mod policy;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use claims::{ActiveOrganization, Actor, Claims};
 pub use error::TokenError;

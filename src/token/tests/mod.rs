@@ -19,14 +19,14 @@ use serde_json::{Value, json};
 use super::*;
 
 const NOW: i64 = 1_790_000_000;
-const ISSUER: &str = "https://clerk.harbour-works.test";
+pub(crate) const ISSUER: &str = "https://clerk.harbour-works.test";
 
 /// A key pair of an instance.
-struct Pair(RsaKeyPair);
+pub(crate) struct Pair(RsaKeyPair);
 
 /// The instance's, and somebody else's.
-static OURS: LazyLock<Pair> = LazyLock::new(|| Pair::new(KeySize::Rsa2048));
-static THEIRS: LazyLock<Pair> = LazyLock::new(|| Pair::new(KeySize::Rsa2048));
+pub(crate) static OURS: LazyLock<Pair> = LazyLock::new(|| Pair::new(KeySize::Rsa2048));
+pub(crate) static THEIRS: LazyLock<Pair> = LazyLock::new(|| Pair::new(KeySize::Rsa2048));
 
 impl Pair {
     fn new(size: KeySize) -> Self {
@@ -40,13 +40,13 @@ impl Pair {
         (URL_SAFE_NO_PAD.encode(&der[9..265]), URL_SAFE_NO_PAD.encode(&der[267..270]))
     }
 
-    fn jwk(&self, key_id: &str) -> Value {
+    pub(crate) fn jwk(&self, key_id: &str) -> Value {
         let (n, e) = self.parts();
         json!({"use": "sig", "kty": "RSA", "kid": key_id, "alg": "RS256", "n": n, "e": e})
     }
 
     /// The key in PEM, as Clerk's dashboard shows it.
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         let (n, e) = self.parts();
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64url");
         let key: PublicEncryptingKey = RsaPublicKeyComponents { n: bytes(&n), e: bytes(&e) }.try_into().expect("a key");
@@ -55,7 +55,7 @@ impl Pair {
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
     }
 
-    fn sign(&self, header: &str, payload: &str) -> String {
+    pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let mut signature = vec![0; self.0.public_modulus_len()];
         self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).expect("signs");
@@ -63,12 +63,12 @@ impl Pair {
     }
 }
 
-fn header() -> Value {
+pub(crate) fn header() -> Value {
     json!({"alg": "RS256", "kid": "ins_1", "typ": "JWT", "cat": "cl_B7d4PD111AAA"})
 }
 
 /// What every session token says.
-fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({
         "iss": ISSUER, "sub": "user_ada", "sid": "sess_1", "azp": "https://app.test", "jti": "j", "sts": "active",
         "iat": NOW, "nbf": NOW - 10, "exp": NOW + 60, "fva": [3, -1],
@@ -76,7 +76,7 @@ fn claims() -> Value {
 }
 
 /// `base` with members set, or taken out where they are null.
-fn with(mut base: Value, members: Value) -> Value {
+pub(crate) fn with(mut base: Value, members: Value) -> Value {
     let target = base.as_object_mut().expect("an object");
     for (name, value) in members.as_object().expect("an object") {
         match value.is_null() {
