@@ -20,7 +20,7 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 /// Where keys come from.
 pub enum Keys {
     /// One that was configured: nobody is asked.
-    Pinned(Key),
+    Pinned(Arc<Key>),
     /// The instance's set.
     Fetched(Arc<dyn KeySource>),
 }

@@ -66,7 +66,7 @@ fn sessions(keys: Keys) -> Sessions {
 }
 
 fn pinned() -> Sessions {
-    sessions(Keys::Pinned(Key::from_pem(&OURS.pem()).expect("a key")))
+    sessions(Keys::Pinned(Key::from_pem(&OURS.pem()).expect("a key").into()))
 }
 
 /// A token issued so many seconds ago.

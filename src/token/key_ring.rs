@@ -56,8 +56,8 @@ pub enum Next {
 
 impl KeyRing {
     /// With a key that was configured.
-    pub fn pinned(key: Key) -> Self {
-        Self::of(Keys::Pinned(Arc::new(key)))
+    pub fn pinned(key: Arc<Key>) -> Self {
+        Self::of(Keys::Pinned(key))
     }
 
     /// With none yet.

@@ -99,7 +99,7 @@ fn a_token_must_name_its_key_among_many_and_need_not_for_one() {
     let mut ring = ring_with(&["ins_1"]);
     assert_eq!(said(&ring.next(None, at(1))), "unknown");
     assert_eq!(said(&KeyRing::fetched().next(None, at(1))), "unknown", "nobody is asked for it");
-    let mut pinned = KeyRing::pinned(Key::from_pem(&OURS.pem()).expect("a key"));
+    let mut pinned = KeyRing::pinned(Key::from_pem(&OURS.pem()).expect("a key").into());
     for key_id in [None, Some("ins_1"), Some("whatever")] {
         assert_eq!(said(&pinned.next(key_id, at(1_000 * SECOND))), "use");
     }
