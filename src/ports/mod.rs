@@ -292,6 +292,11 @@ impl Fence {
         !matches!(self.0, FenceKind::Unknown)
     }
 
+    /// Whether it will say something, and the stream was never read to its end yet.
+    pub fn is_unreached(&self) -> bool {
+        matches!(&self.0, FenceKind::Asked(fence) if fence.load(Ordering::Relaxed) == 0)
+    }
+
     /// Moves the fence. Release: whoever sees the new fence sees what was applied before it.
     pub fn advance(&self, to: Moment) {
         if let FenceKind::Asked(fence) = &self.0 {

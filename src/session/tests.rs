@@ -52,21 +52,23 @@ fn published(document: Option<Value>, answers: usize) -> Arc<Published> {
 }
 
 fn sessions(keys: Keys) -> Sessions {
+    sessions_behind(Fence::always(), keys)
+}
+
+fn sessions_behind(fence: Fence, keys: Keys) -> Sessions {
     let second = Duration::from_secs(1);
     let bounds = Bounds { staleness: second, ttl: 300 * second, grace: 600 * second, local_age_max: 60 * second };
-    let cache = Cache::new(Parts {
-        origin: Arc::new(NoOrigin),
-        shared: None,
-        fence: Fence::always(),
-        bounds,
-        local_bytes_max: 0,
-        io: Handle::current(),
-    });
+    let cache =
+        Cache::new(Parts { origin: Arc::new(NoOrigin), shared: None, fence, bounds, local_bytes_max: 0, io: Handle::current() });
     Sessions::new(Policy { issuer: Some(ISSUER.to_owned()), ..Policy::default() }, keys, cache)
 }
 
 fn pinned() -> Sessions {
-    sessions(Keys::Pinned(Key::from_pem(&OURS.pem()).expect("a key").into()))
+    sessions(our_key())
+}
+
+fn our_key() -> Keys {
+    Keys::Pinned(Key::from_pem(&OURS.pem()).expect("a key").into())
 }
 
 /// A token issued so many seconds ago.
@@ -145,6 +147,19 @@ async fn i8_a_token_from_before_a_loss_is_neither_taken_nor_called_dead() {
     assert_eq!(sessions.verify(&younger).await, Err(Refusal::InDoubt));
     sessions.inner.cache.doubt_before(Moment::ZERO);
     assert!(sessions.verify(&younger).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_read_the_stream_yet_takes_no_token() {
+    let fence = Fence::asked();
+    let (sessions, token) = (sessions_behind(fence.clone(), our_key()), token(0, json!({})));
+    assert_eq!(sessions.verify(&token).await, Err(Refusal::InDoubt));
+    sessions.inner.cache.apply(&ended("sess_2"), clock::now());
+    let dead = self::token(0, json!({"sid": "sess_2"}));
+    assert_eq!(sessions.verify(&dead).await, Err(Refusal::SessionEnded), "what is known is known");
+    fence.advance(clock::now() - Duration::from_secs(3_600));
+    assert!(sessions.verify(&token).await.is_ok(), "a lost fence is another matter");
+    assert!(sessions_behind(Fence::unknown(), our_key()).verify(&token).await.is_ok(), "where nothing is claimed");
 }
 
 #[tokio::test]
