@@ -78,6 +78,12 @@ impl KeysAtHand {
         self.shared.fetches.clone()
     }
 
+    /// Who waits for a fetch.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.landed.receiver_count()
+    }
+
     fn fetch(&self) {
         let Some(source) = self.source.clone() else { return };
         let shared = self.shared.clone();

@@ -90,12 +90,20 @@ fn ended(session: &str) -> Change {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_verified_once_however_many_bring_it() {
-    let sessions = pinned();
+    let source = published(Some(json!({"keys": [OURS.jwk("ins_1")]})), 0);
+    let sessions = sessions(Keys::Fetched(source.clone()));
     let token = Arc::new(token(0, json!({})));
-    let tasks = (0..64).map(|_| {
-        let (sessions, token) = (sessions.clone(), token.clone());
-        tokio::spawn(async move { sessions.verify(&token).await.expect("taken").session.to_string() })
-    });
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let (sessions, token) = (sessions.clone(), token.clone());
+            tokio::spawn(async move { sessions.verify(&token).await.expect("taken").session.to_string() })
+        })
+        .collect();
+    // All have looked into the memory in vain, and go on together.
+    while sessions.inner.keys.waiting() < 64 {
+        tokio::task::yield_now().await;
+    }
+    source.may_answer.add_permits(1);
     assert!(join_all(tasks).await.into_iter().all(|taken| taken.expect("runs") == "sess_1"));
     assert_eq!(sessions.inner.counts.counted(), (1, 63));
 }
