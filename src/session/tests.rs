@@ -108,6 +108,29 @@ async fn a_token_is_verified_once_however_many_bring_it() {
     assert_eq!(sessions.inner.counts.counted(), (1, 63));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_a_token_is_verified_waits_for_that_and_finds_it_remembered() {
+    let (sessions, token) = (pinned(), token(0, json!({})));
+    let claims = pinned().verify(&token).await.expect("taken");
+    let tag = sessions.inner.memory.tag(&token);
+    let coming = {
+        let _turn = sessions.inner.memory.turn(&tag);
+        let second = sessions.clone();
+        let coming = tokio::spawn(async move { second.verify(&token).await.is_ok() });
+        // Every chance to go ahead by itself.
+        for _ in 0..100_000 {
+            if coming.is_finished() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        sessions.inner.memory.land(tag, claims, clock::now());
+        coming
+    };
+    assert!(coming.await.expect("runs"));
+    assert_eq!(sessions.inner.counts.counted(), (0, 1), "verified, remembered");
+}
+
 #[tokio::test]
 async fn an_end_refuses_tokens_that_were_remembered_and_those_that_come_first_after_it() {
     let user = || UserId::parse("user_ada").expect("id");
