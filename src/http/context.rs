@@ -5,7 +5,6 @@
 //! token's. With neither, nobody's memberships are asked for.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use actix_web::http::header::COOKIE;
@@ -20,6 +19,7 @@ use super::problem::{Code, Problem};
 use super::reads;
 use crate::cache::{Answer, Content, Question};
 use crate::domain::{List, OrganizationRef, Role, digest_of};
+use crate::session::Refusal;
 use crate::token::{Claims, TokenError};
 
 const COOKIE_NAME: &str = "__session";
@@ -49,7 +49,7 @@ struct PassedOn<'a> {
 
 async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let token = token(call)?;
-    let claims = call.state.sessions.verify(&token).await?;
+    let claims = call.state.sessions.verify(token).await?;
     let asked = Asked::read(call)?;
     // Read here too: a malformed directive is one, whether or not anything is asked for.
     freshness::wants(call.request.headers())?;
@@ -120,13 +120,11 @@ impl Asked {
 }
 
 /// The token: of the `Authorization` header, or of the cookie where that is switched on and there is no such header.
-fn token<'a>(call: &Call<'a>) -> Result<Cow<'a, str>, Problem> {
-    let sent = bearer(call.request).or_else(|| cookie(call));
-    let sent = sent.filter(|bytes| !bytes.is_empty());
+fn token<'a>(call: &Call<'a>) -> Result<&'a str, Problem> {
+    let sent = bearer(call.request).or_else(|| cookie(call)).filter(|bytes| !bytes.is_empty());
     let bytes =
         sent.ok_or_else(|| Problem::new(Code::CallerUnknown, "send Authorization: Bearer with a session token of Clerk's"))?;
-    let text = std::str::from_utf8(bytes).map_err(|_| TokenError::Invalid { what: "not text" });
-    Ok(Cow::Borrowed(text.map_err(crate::session::Refusal::from)?))
+    std::str::from_utf8(bytes).map_err(|_| Refusal::Token(TokenError::Invalid { what: "not text" }).into())
 }
 
 fn cookie<'a>(call: &Call<'a>) -> Option<&'a [u8]> {
@@ -147,19 +145,27 @@ fn body(claims: &Claims, organization: &str, memberships: Option<&List>) -> Byte
         fva: claims.factor_ages,
         sts: claims.status.as_deref(),
     };
-    let mut body = String::with_capacity(512 + memberships.map_or(0, |list| list.body().len()));
-    let (user, session) = (claims.user.as_str(), claims.session.as_str());
-    let _ = write!(
-        body,
-        r#"{{"userId":"{user}","sessionId":"{session}","actor":{},"organization":{organization}"#,
-        json(&claims.actor)
-    );
-    if let Some(list) = memberships {
-        let _ = write!(body, r#","memberships":{}"#, text(list.body()));
-    }
-    let expires_at = claims.expires_at.saturating_mul(1_000);
-    let _ = write!(body, r#","claims":{},"tokenExpiresAt":{expires_at}}}"#, json(&passed_on));
-    Bytes::from(body)
+    let (actor, passed_on) = (claims.actor.as_ref().map(json), json(&passed_on));
+    let (with_memberships, memberships) = memberships.map_or(("", ""), |list| (r#","memberships":"#, text(list.body())));
+    let mut digits = itoa::Buffer::new();
+    let parts = [
+        r#"{"userId":""#,
+        claims.user.as_str(),
+        r#"","sessionId":""#,
+        claims.session.as_str(),
+        r#"","actor":"#,
+        actor.as_deref().unwrap_or("null"),
+        r#","organization":"#,
+        organization,
+        with_memberships,
+        memberships,
+        r#","claims":"#,
+        &passed_on,
+        r#","tokenExpiresAt":"#,
+        digits.format(claims.expires_at.saturating_mul(1_000)),
+        "}",
+    ];
+    Bytes::from(parts.concat())
 }
 
 fn json(value: &impl Serialize) -> String {
