@@ -20,9 +20,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::cache::{Cache, Parts};
-use crate::clerk::{self, Clerk};
-use crate::config::Config;
-use crate::http::auth::Keys;
+use crate::clerk::{self, Clerk, WellKnown};
+use crate::config::{Config, TokenKeys};
+use crate::http::auth;
 use crate::http::{self, Readiness, State};
 use crate::ingest::{Applier, Intake, Repair, Sweep, Upkeep, Worker};
 use crate::journal::{self, Sharing, SqlJournal};
@@ -30,6 +30,7 @@ use crate::memory::MemoryStream;
 use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
 use crate::protocol::facts::DEAD_FOR;
 use crate::redis::{self, Redis};
+use crate::session::{Keys, Sessions};
 use crate::webhook::Secrets;
 
 /// Requests under way at a shutdown have this long to end.
@@ -130,6 +131,9 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     let sweep = Sweep::new(cache.clone(), applier.clone(), clerk.clone(), config.sweep);
     sweep.register(&mut registry);
 
+    let sessions = sessions(&config, &clerk, &cache)?;
+    sessions.register(&mut registry);
+
     let repair = Repair::new(journal.clone(), applier.clone(), outranking);
     let worker = Worker::new(journal.clone(), applier.clone(), left);
     let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
@@ -152,10 +156,21 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
 
     let readiness =
         Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream, upkeep };
-    let keys = ArcSwap::from_pointee(Keys::new(config.api_keys.clone()));
-    let state = web::Data::new(State { cache, applier, intake, keys, readiness, registry });
+    let keys = ArcSwap::from_pointee(auth::Keys::new(config.api_keys.clone()));
+    let is_session_cookie_read = config.tokens.is_cookie_read;
+    let state = web::Data::new(State { cache, applier, intake, keys, sessions, is_session_cookie_read, readiness, registry });
     let (server, address) = listen(&config, state.clone())?;
     Ok(App { address, server, state, redis: shared.redis, journal: None, background, shutdown_delay: config.shutdown_delay })
+}
+
+/// Session tokens, and where their keys come from.
+fn sessions(config: &Config, clerk: &Arc<Clerk>, cache: &Cache) -> anyhow::Result<Sessions> {
+    let keys = match &config.tokens.keys {
+        TokenKeys::Pinned(key) => Keys::Pinned(key.clone()),
+        TokenKeys::Published(base) => Keys::Fetched(Arc::new(WellKnown::new(base).context("CLERK_PUBLISHABLE_KEY")?)),
+        TokenKeys::OfTheApi => Keys::Fetched(clerk.clone()),
+    };
+    Ok(Sessions::new(config.tokens.policy.clone(), keys, cache.clone()))
 }
 
 async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> anyhow::Result<Shared> {

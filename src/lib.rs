@@ -3,6 +3,7 @@
 // The ground floor: values in, values out.
 pub mod domain;
 pub mod protocol;
+pub mod token;
 pub mod webhook;
 
 // The middle floor: the doors, and what stands behind each.
@@ -16,6 +17,7 @@ pub mod redis;
 // The upper floor: where answers and changes are made.
 pub mod cache;
 pub mod ingest;
+pub mod session;
 
 // The street.
 pub mod http;

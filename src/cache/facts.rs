@@ -10,10 +10,10 @@ use std::hash::Hash;
 use prometheus_client::metrics::counter::Counter;
 
 use super::sync::{AtomicU64, Ordering, RandomState, RwLock};
-use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, UserId};
+use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, SessionId, UserId};
 use crate::protocol::difference::{self, Compared};
 use crate::protocol::facts::{
-    FACTS_WINDOW, Fact, MembershipFact, OrganizationFact, Outranked, Remembered, UserFact, facts_of, outrank,
+    FACTS_WINDOW, Fact, MembershipFact, OrganizationFact, Outranked, Remembered, SessionEnded, UserFact, facts_of, outrank,
 };
 use crate::protocol::rules::{self, Rule};
 
@@ -43,6 +43,7 @@ struct Memory {
     memberships: Map<MembershipId, MembershipFact>,
     organizations: Map<OrganizationId, OrganizationFact>,
     users: Map<UserId, UserFact>,
+    sessions: Map<SessionId, SessionEnded>,
     /// Each key once, by when it was first or last looked at; a key merged since goes to the back instead of out.
     order: VecDeque<(Moment, Key)>,
     /// Readings begun before this may have been outranked by a fact that is gone.
@@ -54,6 +55,18 @@ enum Key {
     Membership(MembershipId),
     Organization(OrganizationId),
     User(UserId),
+    Session(SessionId),
+}
+
+/// What the facts say of a session token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenStanding {
+    /// Nothing that ends it was heard.
+    Alive,
+    /// Its session ended, or its user is gone or was banned.
+    Dead,
+    /// What would end it may have been lost: nobody can say.
+    InDoubt,
 }
 
 impl Default for Facts {
@@ -139,6 +152,19 @@ impl Facts {
         as_of >= doubted_before && as_of >= self.memory.read().expect("nothing panics while it is held").floor
     }
 
+    /// What is known of a token that was issued at this second, at `as_of` by this node's clock: a reading of its session
+    /// like any other, which an end heard before or after it outranks.
+    pub fn token_standing(&self, user: &UserId, session: &SessionId, issued_at: i64, as_of: Moment) -> TokenStanding {
+        {
+            let memory = self.memory.read().expect("nothing panics while it is held");
+            let is_ended = memory.sessions.contains_key(session);
+            if is_ended || memory.user(user).is_some_and(|fact| fact.ends_token(issued_at)) {
+                return TokenStanding::Dead;
+            }
+        }
+        if self.may_trust(as_of) { TokenStanding::Alive } else { TokenStanding::InDoubt }
+    }
+
     /// When the user died, if that is remembered and still outranks the origin.
     pub fn dead_since(&self, user: &UserId, now: Moment) -> Option<Moment> {
         let memory = self.memory.read().expect("nothing panics while it is held");
@@ -174,7 +200,7 @@ impl Facts {
     /// Facts held.
     pub fn len(&self) -> usize {
         let memory = self.memory.read().expect("nothing panics while it is held");
-        memory.memberships.len() + memory.organizations.len() + memory.users.len()
+        memory.memberships.len() + memory.organizations.len() + memory.users.len() + memory.sessions.len()
     }
 }
 
@@ -193,6 +219,10 @@ impl Memory {
                 let key = || Key::User(id.clone());
                 merged(&mut self.users, &id, at, |known| known.merge(fact)).then(key)
             }
+            Fact::Session(id, SessionEnded) => {
+                let key = || Key::Session(id.clone());
+                merged(&mut self.sessions, &id, at, |_| {}).then(key)
+            }
         };
         self.order.extend(new.map(|key| (at, key)));
     }
@@ -210,6 +240,7 @@ impl Memory {
                 Key::Membership(id) => forget(&mut self.memberships, id, at),
                 Key::Organization(id) => forget(&mut self.organizations, id, at),
                 Key::User(id) => forget(&mut self.users, id, at),
+                Key::Session(id) => forget(&mut self.sessions, id, at),
             };
             match heard_again {
                 Some(last) => self.order.push_back((last, key)),

@@ -20,6 +20,7 @@ mod miss;
 mod order;
 mod read;
 mod refresh;
+mod sessions;
 mod sink;
 mod sync;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use tokio::runtime::Handle;
 pub use answer::{Answer, Ask, Content, Question, ReadError, Source};
 pub use counts::Counts;
 pub use differences::{Difference, Settled};
+pub use facts::TokenStanding;
 pub use refresh::Reread;
 
 use crate::clock;

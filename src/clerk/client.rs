@@ -79,22 +79,7 @@ impl Clerk {
 
     pub(super) fn with_read_time(settings: Settings, read_time_max: Duration) -> Result<Self, SettingsError> {
         let base = settings.api_url.trim_end_matches('/');
-        let url = reqwest::Url::parse(base).map_err(|_| SettingsError::ApiUrl)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(SettingsError::ApiUrl);
-        }
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers(&settings.secret_key)?)
-            // A redirect would carry the key elsewhere, and Clerk sends none.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIME_MAX)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            // One HTTP/2 connection carries everything: when it dies in silence it must not be asked again and again.
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(PING_TIME_MAX);
-        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        let http = if is_here { http.no_proxy() } else { http };
+        let http = builder(base)?.default_headers(headers(&settings.secret_key)?);
         Ok(Self {
             http: http.build().map_err(SettingsError::Client)?,
             base: format!("{base}/v1"),
@@ -229,6 +214,25 @@ impl Origin for Clerk {
             request_interval: self.budget.interval(),
         }
     }
+}
+
+/// A client for what is at this base, without a key.
+pub(super) fn builder(base: &str) -> Result<reqwest::ClientBuilder, SettingsError> {
+    let url = reqwest::Url::parse(base).map_err(|_| SettingsError::ApiUrl)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(SettingsError::ApiUrl);
+    }
+    let http = reqwest::Client::builder()
+        .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry the key elsewhere, and Clerk sends none.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIME_MAX)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        // One HTTP/2 connection carries everything: when it dies in silence it must not be asked again and again.
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_TIME_MAX);
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    Ok(if is_here { http.no_proxy() } else { http })
 }
 
 fn headers(secret_key: &SecretString) -> Result<HeaderMap, SettingsError> {

@@ -46,6 +46,11 @@ impl Clerklike {
         Self { url, requests }
     }
 
+    /// Where it listens.
+    pub(super) fn url(&self) -> String {
+        self.url.clone()
+    }
+
     /// A client of this server, with more budget than any test spends.
     pub(super) fn clerk(&self) -> Clerk {
         self.clerk_with(1_000_000, Duration::from_secs(4))

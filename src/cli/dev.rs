@@ -104,6 +104,9 @@ fn environment(args: &Args) -> Environment {
     let defaults = Options::default();
     Environment::of_process()
         .with("CLERK_SECRET_KEY", defaults.secret_key)
+        // Of another instance, if they are set at all.
+        .with("CLERK_JWT_KEY", "")
+        .with("CLERK_AUTHORIZED_PARTIES", "")
         .with("CLERK_WEBHOOK_SIGNING_SECRET", defaults.webhook_secret)
         .with("CLERK_API_URL", format!("http://{}", args.clerk_listen))
         .with("ROLLCALL_API_KEYS", key_entry())
@@ -174,6 +177,8 @@ async fn build_node(
         .clone()
         .with("ROLLCALL_LISTEN", node_address(args, number).to_string())
         .with("CLERK_SECRET_KEY", clerk.secret_key())
+        .with("CLERK_PUBLISHABLE_KEY", clerk.publishable_key())
+        .with("CLERK_ISSUER", clerk.issuer())
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
     let config = gather(args, &environment)?.resolve()?;
     app::build_on(config, journal, io.clone()).await.context("cannot start")
@@ -211,12 +216,14 @@ fn exports(args: &Args, clerk: &StandIn) -> String {
         "# A stand-in for Clerk is on {url}; it sends webhooks to {listen}. The service key is {DEV_KEY}.
 export CLERK_API_URL={url}
 export CLERK_SECRET_KEY={key}
+export CLERK_PUBLISHABLE_KEY={publishable_key}
 export CLERK_WEBHOOK_SIGNING_SECRET={secret}
 export ROLLCALL_API_KEYS={entry}
 export ROLLCALL_LISTEN={listen}",
         url = clerk.url(),
         listen = args.listen,
         key = clerk.secret_key(),
+        publishable_key = clerk.publishable_key(),
         secret = clerk.sender().secret(),
         entry = key_entry(),
     )
@@ -251,9 +258,13 @@ Grant, change a role, rename, delete; an organization that no webhook tells of s
   {rename}
   {silent}
   {delete}
+
+Who is she, by a session token? (It lives for a minute.)
+  {context}
 {look}
 The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
 ",
+        context = context(&at, clerk),
         look = journal.map(look).unwrap_or_default(),
         list = ask("/v1/users/user_ada/orgs"),
         by_id = ask("/v1/users/user_ada/orgs/org_harbour_works"),
@@ -270,6 +281,14 @@ The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
         ),
         delete = tell("DELETE", "/organizations/velvet-anvil", "{}"),
     )
+}
+
+/// A context by a fresh token, on one line: the token lives for a minute.
+fn context(at: &str, clerk: &str) -> String {
+    let body = r#"{"user":"user_ada","organization":"northfold-bakery"}"#;
+    let mint = format!("curl -s -H 'Content-Type: application/json' -d '{body}' '{clerk}/world/tokens'");
+    let cut = r#"sed 's/.*"jwt":"\([^"]*\)".*/\1/'"#;
+    format!("curl -s -H \"Authorization: Bearer $({mint} | {cut})\" '{at}/v1/context?org=northfold-bakery'")
 }
 
 /// How the journal is looked at, with the binary that runs: it need not be on the path.

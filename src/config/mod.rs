@@ -22,6 +22,7 @@ mod resolve;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use args::Typed;
 pub use error::{ConfigError, Problem, Shown};
@@ -29,6 +30,7 @@ pub use file::read_secret;
 pub use layers::{Environment, Settings, Source};
 pub use parse::key_name;
 pub use table::{Flag, Name, Setting, TABLE, markdown};
+pub use tokens::{TokenKeys, Tokens};
 
 /// Everything a node needs to know, with every relation checked.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub clerk_api_url: String,
     /// `whsec_…`, one or several during a rotation.
     pub webhook_secrets: Vec<SecretString>,
+    /// How session tokens are verified.
+    pub tokens: Tokens,
     /// Redis, or none for a single process.
     pub redis_url: Option<SecretString>,
     /// How many replicas of Redis every write, and every question that moves the fence, waits for.

@@ -218,7 +218,7 @@ pub(super) fn origin_rate(text: &str) -> Parsed<u32> {
     rate.ok_or_else(|| "not a number of requests per 10 s. Accepted: 1 to 100000".to_owned())
 }
 
-fn entries(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
 

@@ -11,9 +11,11 @@ use super::error::{ConfigError, Problem};
 use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
+use super::tokens::{self, TokenKeys, Tokens};
 use super::{Config, LogFormat, Logging};
 use crate::ingest::SweepPace;
 use crate::protocol::freshness::{Bounds, Consistency};
+use crate::token::Policy;
 
 /// How long changes are remembered. TTL and grace must end within it: an older reading could miss a change that is forgotten.
 const FACTS_WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -37,6 +39,7 @@ impl Settings {
         let webhook_secrets = keep(self.value(Name::WebhookSecrets, parse::webhook_secrets), &mut problems);
         let api_keys = keep(self.value(Name::ApiKeys, parse::api_keys), &mut problems);
         let clerk_api_url = keep(self.value(Name::ClerkApiUrl, parse::clerk_api_url), &mut problems);
+        let tokens = self.find_tokens(&mut problems);
         let redis_url = keep(self.value(Name::RedisUrl, parse::redis_url), &mut problems);
         let redis_replicas = keep(self.value(Name::RedisReplicas, parse::redis_replicas), &mut problems);
         let consistency = keep(self.value(Name::Consistency, parse::consistency), &mut problems);
@@ -66,6 +69,7 @@ impl Settings {
             webhook_secrets: webhook_secrets.expect("what is required was found, or is a problem"),
             api_keys: api_keys.expect("what is required was found, or is a problem"),
             clerk_api_url: clerk_api_url.expect(HAS_DEFAULT),
+            tokens: tokens.expect(HAS_DEFAULT),
             redis_url,
             redis_replicas: redis_replicas.expect(HAS_DEFAULT),
             consistency: consistency.expect(HAS_DEFAULT),
@@ -175,6 +179,24 @@ impl Settings {
             problems.push(self.relation(Name::LocalAgeMax, Name::Ttl, "the local age must be at most the TTL"));
         }
         Some(Bounds { staleness, ttl, grace, local_age_max: local_age_max.min(ttl) })
+    }
+
+    /// Where session tokens' keys come from, and what a token must say.
+    fn find_tokens(&self, problems: &mut Vec<Problem>) -> Option<Tokens> {
+        let jwt_key = keep(self.value(Name::JwtKey, tokens::jwt_key), problems);
+        let frontend = keep(self.value(Name::PublishableKey, tokens::publishable_key), problems);
+        let issuer = keep(self.value(Name::Issuer, tokens::issuer), problems);
+        let authorized_parties = keep(self.value(Name::AuthorizedParties, tokens::authorized_parties), problems);
+        let allows_pending = keep(self.value(Name::AllowPending, tokens::switch), problems)?;
+        let is_cookie_read = keep(self.value(Name::SessionCookie, tokens::switch), problems)?;
+        let keys = match (jwt_key, &frontend) {
+            (Some(key), _) => TokenKeys::Pinned(key),
+            (None, Some(base)) => TokenKeys::Published(base.clone()),
+            (None, None) => TokenKeys::OfTheApi,
+        };
+        let authorized_parties = authorized_parties.unwrap_or_default();
+        let policy = Policy { issuer: issuer.or(frontend), authorized_parties, allows_pending };
+        Some(Tokens { keys, policy, is_cookie_read })
     }
 
     /// What a lost history is put back from must still be there.

@@ -11,6 +11,10 @@ pub enum Name {
     WebhookSecrets,
     ApiKeys,
     ClerkApiUrl,
+    JwtKey,
+    PublishableKey,
+    Issuer,
+    AuthorizedParties,
     RedisUrl,
     RedisReplicas,
     DatabaseUrl,
@@ -25,6 +29,8 @@ pub enum Name {
     OriginRate,
     JournalRetention,
     JournalPayload,
+    AllowPending,
+    SessionCookie,
     ShutdownDelay,
     Log,
     LogFormat,
@@ -120,7 +126,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 22] = [
+pub const TABLE: [Setting; 28] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -151,6 +157,35 @@ pub const TABLE: [Setting; 22] = [
         "Where Clerk's Backend API is; `/v1` is appended.",
     )
     .default("https://api.clerk.com"),
+    Setting::new(
+        Name::JwtKey,
+        "CLERK_JWT_KEY",
+        Flag::PathOfSecret("clerk-jwt-key-file"),
+        "Public key of the instance in PEM, to verify session tokens with; Clerk is then never asked for keys, and whoever rotates them changes this.",
+    )
+    .secret()
+    .note("none: the instance's key set is fetched"),
+    Setting::new(
+        Name::PublishableKey,
+        "CLERK_PUBLISHABLE_KEY",
+        Flag::Value("clerk-publishable-key"),
+        "Publishable key of the instance, `pk_live_…` or `pk_test_…`: it says who issues session tokens, and where the key set is that everybody may read.",
+    )
+    .note("none: the key set is fetched with the secret key"),
+    Setting::new(
+        Name::Issuer,
+        "CLERK_ISSUER",
+        Flag::Value("clerk-issuer"),
+        "The `iss` that session tokens must have.",
+    )
+    .note("from the publishable key; without either, the instance's keys alone decide"),
+    Setting::new(
+        Name::AuthorizedParties,
+        "CLERK_AUTHORIZED_PARTIES",
+        Flag::Value("clerk-authorized-parties"),
+        "Origins that session tokens may be minted for (`azp`), comma-separated: `https://app.example.com`.",
+    )
+    .note("none: any"),
     Setting::new(
         Name::RedisUrl,
         "REDIS_URL",
@@ -268,6 +303,20 @@ pub const TABLE: [Setting; 22] = [
         "What is kept of a message: `minimal`, the change it makes true and nothing of a person; or `full`, the whole body, with names and addresses.",
     )
     .default("minimal"),
+    Setting::new(
+        Name::AllowPending,
+        "ROLLCALL_ALLOW_PENDING",
+        Flag::Value("allow-pending"),
+        "`on` takes tokens of sessions that still have tasks before they count as signed in.",
+    )
+    .default("off"),
+    Setting::new(
+        Name::SessionCookie,
+        "ROLLCALL_SESSION_COOKIE",
+        Flag::Value("session-cookie"),
+        "`on` reads the `__session` cookie where there is no `Authorization`; its active organization is that of the tab last used.",
+    )
+    .default("off"),
     Setting::new(
         Name::ShutdownDelay,
         "ROLLCALL_SHUTDOWN_DELAY",

@@ -70,6 +70,26 @@ fn ttl(start: Start) -> Duration {
 }
 
 #[test]
+fn the_issuer_and_the_key_set_come_from_the_publishable_key_unless_they_are_named() {
+    let tokens = |start: Start| start.config().expect("this configuration is right").tokens;
+    let published = || Start::complete().set("CLERK_PUBLISHABLE_KEY", "pk_test_Zm9vLWJhci0xMy5jbGVyay5hY2NvdW50cy5kZXYk");
+    let base = "https://foo-bar-13.clerk.accounts.dev";
+    let bare = tokens(Start::complete());
+    assert!(matches!(bare.keys, TokenKeys::OfTheApi) && bare.policy == crate::token::Policy::default() && !bare.is_cookie_read);
+    let found = tokens(published());
+    assert!(matches!(&found.keys, TokenKeys::Published(at) if at == base));
+    assert_eq!(found.policy.issuer.as_deref(), Some(base));
+    let named = tokens(published().set("CLERK_ISSUER", "https://clerk.example.test").set("ROLLCALL_ALLOW_PENDING", "on"));
+    assert_eq!((named.policy.issuer.as_deref(), named.policy.allows_pending), (Some("https://clerk.example.test"), true));
+    let pem = crate::token::tests::OURS.pem();
+    assert!(matches!(tokens(published().set("CLERK_JWT_KEY", &pem.replace('\n', "\\n"))).keys, TokenKeys::Pinned(_)));
+    let in_a_file = Start::complete().file("key.pem", &pem).set("CLERK_JWT_KEY_FILE", "key.pem");
+    assert!(matches!(tokens(in_a_file).keys, TokenKeys::Pinned(_)));
+    Start::complete().set("ROLLCALL_SESSION_COOKIE", "maybe").expect_refusal(&["ROLLCALL_SESSION_COOKIE", "on, off"]);
+    Start::complete().set("CLERK_AUTHORIZED_PARTIES", "app.test").expect_refusal(&["CLERK_AUTHORIZED_PARTIES", "origins"]);
+}
+
+#[test]
 fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
     let start = Start::complete();
     assert_eq!(ttl(start), Duration::from_secs(300));

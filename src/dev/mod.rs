@@ -24,7 +24,7 @@ mod stand_in;
 mod world;
 
 pub use sender::{Delivery, Habits, Plan, Sender, Tamper};
-pub use stand_in::{Act, Calls, CallsSeen, Faults, FaultsHandle, Held, Options, Rule, StandIn};
+pub use stand_in::{Act, Calls, CallsSeen, Faults, FaultsHandle, Held, NewToken, Options, Rule, StandIn};
 pub use world::{
     AsOf, Done, EPOCH_MS, INSTANCE_ID, Membership, Message, NewOrganization, NewUser, Organization, Page, Session, SessionEnd,
     User, World, WorldError, WorldHandle,

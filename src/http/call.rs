@@ -15,6 +15,8 @@ use super::problem::{Code, Problem};
 use crate::clock;
 use crate::domain::{IdError, Moment, OrganizationRef, Role, UserId};
 
+const ORGANIZATION_ACCEPTED: &str = "an organization id (org_…) or a slug";
+
 /// A request on its way through a handler.
 pub struct Call<'a> {
     /// The request.
@@ -59,7 +61,7 @@ impl<'a> Call<'a> {
 
     /// The organization in the path: `/v1/users/{userId}/orgs/{org}`.
     pub fn organization(&self) -> Result<OrganizationRef, Problem> {
-        self.segment(5, "org", "an organization id (org_…) or a slug", OrganizationRef::parse)
+        self.segment(5, "org", ORGANIZATION_ACCEPTED, OrganizationRef::parse)
     }
 
     /// The roles in the query; none: any role will do.
@@ -93,7 +95,14 @@ impl<'a> Call<'a> {
     }
 }
 
-fn bearer(request: &HttpRequest) -> Option<&[u8]> {
+/// An organization in the query, refused like one in the path.
+pub(super) fn organization_ref(text: &str) -> Result<OrganizationRef, Problem> {
+    let refused = |error| Problem::of_id("org", &IdError { accepted: ORGANIZATION_ACCEPTED, ..error });
+    OrganizationRef::parse(text).map_err(refused)
+}
+
+/// What an `Authorization: Bearer` brings.
+pub(super) fn bearer(request: &HttpRequest) -> Option<&[u8]> {
     let value = request.headers().get(AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())

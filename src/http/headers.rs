@@ -9,13 +9,15 @@ use bytes::Bytes;
 use super::call::Call;
 use super::names::{CACHE_STATUS, JSON, NO_STORE, ROLLCALL_AGE, ROLLCALL_DECISION, ROLLCALL_LAG, X_REQUEST_ID};
 use crate::cache::{Answer, Source};
-use crate::domain::Moment;
+use crate::domain::{Moment, digest_of};
 
 /// What was decided. An error never carries one, so a client can tell "no" from "could not find out" by one header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// A list read, also an empty one.
     List,
+    /// A context in which no organization was asked for.
+    Context,
     /// A member, in a role asked for.
     Member,
     /// Not a member, or no such organization.
@@ -40,6 +42,7 @@ impl Decision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
+            Self::Context => "context",
             Self::Member => "member",
             Self::NotAMember => "not-a-member",
             Self::RoleMissing => "role-missing",
@@ -77,6 +80,23 @@ pub fn describe(headers: &mut HeaderMap, call: &Call<'_>, decision: Decision, an
 
 /// A decision with a body: 200, or 304 when the caller has it already.
 pub fn respond(call: &Call<'_>, decision: Decision, answer: &Answer, body: Bytes, digest: &[u8; 16]) -> HttpResponse {
+    let mut response = carry(call, body, digest);
+    describe(response.headers_mut(), call, decision, answer);
+    response
+}
+
+/// A context for which nobody's memberships were asked. It has no age; its lag says how late it would hear of an end.
+pub fn respond_unread(call: &Call<'_>, body: Bytes) -> HttpResponse {
+    let digest = digest_of(&body);
+    let mut response = carry(call, body, &digest);
+    let headers = response.headers_mut();
+    headers.insert(ROLLCALL_DECISION, HeaderValue::from_static(Decision::Context.as_str()));
+    let lag_ms = call.state.cache.knows_its_lag().then(|| call.state.cache.lag().as_millis() as u64);
+    headers.insert(ROLLCALL_LAG, lag_ms.map_or(HeaderValue::from_static("unknown"), integer));
+    response
+}
+
+fn carry(call: &Call<'_>, body: Bytes, digest: &[u8; 16]) -> HttpResponse {
     let etag = etag(digest);
     let is_known = call.request.headers().contains_key(IF_NONE_MATCH) && matches(call.request.headers(), &etag);
     let mut response = HttpResponse::with_body(StatusCode::OK, body);
@@ -88,7 +108,6 @@ pub fn respond(call: &Call<'_>, decision: Decision, answer: &Answer, body: Bytes
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_REQUEST_ID, call.id.clone());
     headers.insert(ETAG, etag);
-    describe(headers, call, decision, answer);
     match is_known {
         true => response.set_body(Bytes::new()).map_into_boxed_body(),
         false => response.map_into_boxed_body(),

@@ -7,6 +7,7 @@ mod body;
 mod call;
 mod checks;
 mod closing;
+mod context;
 mod evictions;
 mod freshness;
 mod headers;
@@ -29,6 +30,7 @@ pub use routes::routes;
 
 use crate::cache::Cache;
 use crate::ingest::{Applier, Intake};
+use crate::session::Sessions;
 
 /// What the handlers are connected to.
 pub struct State {
@@ -40,6 +42,10 @@ pub struct State {
     pub intake: Arc<Intake>,
     /// Service keys; swapped whole when they are read again.
     pub keys: ArcSwap<auth::Keys>,
+    /// Session tokens.
+    pub sessions: Sessions,
+    /// Whether the `__session` cookie is read.
+    pub is_session_cookie_read: bool,
     /// Health.
     pub readiness: Readiness,
     /// Everything that is counted.

@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::names::{NO_STORE, X_REQUEST_ID};
 use crate::cache::ReadError;
 use crate::domain::IdError;
+use crate::session::Refusal;
+use crate::token::TokenError;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $status:literal, $title:literal;)+) => {
@@ -54,12 +56,26 @@ codes! {
     MessageTooOld = "message-too-old", 400, "The message's timestamp is outside the tolerance";
     /// Never says which part was wrong.
     SignatureInvalid = "signature-invalid", 401, "The signature is invalid";
-    /// No key, or one that is not configured.
-    CallerUnknown = "caller-unknown", 401, "A known service key is required";
+    /// No key, or one that is not configured; no session token.
+    CallerUnknown = "caller-unknown", 401, "A known credential is required";
+    /// Its signature, issuer, algorithm or key: never says which.
+    TokenInvalid = "token-invalid", 401, "The session token is invalid";
+    /// It was valid.
+    TokenExpired = "token-expired", 401, "The session token has expired";
+    /// It will be valid, or one of the clocks is wrong.
+    TokenNotYetValid = "token-not-yet-valid", 401, "The session token is not yet valid";
+    /// A machine's, an API key, a template's.
+    TokenKindRefused = "token-kind-refused", 401, "The token is not of a session";
+    /// Signed out, revoked, or the user is gone or banned.
+    SessionEnded = "session-ended", 401, "The session has ended";
     /// The key may not do this.
     ScopeMissing = "scope-missing", 403, "The key lacks the scope";
     /// A decision: a member, in another role.
     RoleMissing = "role-missing", 403, "The user is a member without the role";
+    /// The token was minted for an origin that is not among the authorized parties.
+    PartyUnauthorized = "party-unauthorized", 403, "The token was minted for another party";
+    /// The session has tasks left before it counts as signed in.
+    SessionPending = "session-pending", 403, "The session is pending";
     /// A decision: not a member, or no such organization.
     NotAMember = "not-a-member", 404, "The user is not a member of the organization";
     /// A decision: no such user.
@@ -186,6 +202,33 @@ impl From<ReadError> for Problem {
                 retrying(Code::OriginUnavailable, retry_after, "it could not be found out: the origin did not answer")
             }
         }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (code, detail) = match refusal {
+            Refusal::Token(TokenError::Invalid { .. }) => (Code::TokenInvalid, "this is no valid session token of this instance"),
+            Refusal::Token(TokenError::Expired) => (Code::TokenExpired, "get a fresh token from the session"),
+            Refusal::Token(TokenError::NotYetValid) => {
+                (Code::TokenNotYetValid, "one of the clocks is wrong, or it came too early")
+            }
+            Refusal::Token(TokenError::KindRefused) => (Code::TokenKindRefused, "only session tokens are taken here"),
+            Refusal::Token(TokenError::PartyUnauthorized) => {
+                (Code::PartyUnauthorized, "its azp is missing, or not among the authorized parties")
+            }
+            Refusal::Token(TokenError::SessionPending) => (Code::SessionPending, "the user has tasks to complete first"),
+            Refusal::SessionEnded => (Code::SessionEnded, "the session has ended, or its user is gone or banned"),
+            Refusal::KeysUnavailable { retry_after } => {
+                let detail = "it could not be found out: the instance's keys could not be fetched";
+                return Self { retry_after: Some(retry_after), ..Self::new(Code::OriginUnavailable, detail) };
+            }
+            Refusal::InDoubt => (
+                Code::SharedUnavailable,
+                "it could not be found out: the end of a session may have been lost; a newer token helps",
+            ),
+        };
+        Self::new(code, detail)
     }
 }
 

@@ -57,7 +57,7 @@ async fn answer_membership(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 }
 
 /// The answer, here if this process can vouch for one, else from the I/O runtime.
-async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answer, Problem> {
+pub(super) async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answer, Problem> {
     let wants = freshness::wants(call.request.headers())?;
     let cache = &call.state.cache;
     if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
@@ -83,12 +83,12 @@ pub(super) fn decide(list: &List, organization: &OrganizationRef, roles: &[Role]
 }
 
 /// A "no": a problem that is also a decision.
-fn refuse(call: &Call<'_>, decision: Decision, answer: &Answer) -> HttpResponse {
+pub(super) fn refuse(call: &Call<'_>, decision: Decision, answer: &Answer) -> HttpResponse {
     let problem = match decision {
         Decision::UserUnknown => Problem::new(Code::UserUnknown, "the origin knows no such user"),
         Decision::NotAMember => Problem::new(Code::NotAMember, "the user is not a member of this organization, or there is none"),
         Decision::RoleMissing => Problem::new(Code::RoleMissing, "the user is a member, in another role than asked for"),
-        Decision::List | Decision::Member => unreachable!("these are no refusals"),
+        Decision::List | Decision::Context | Decision::Member => unreachable!("these are no refusals"),
     };
     let mut response = problem.respond(&call.id);
     headers::describe(response.headers_mut(), call, decision, answer);

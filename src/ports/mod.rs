@@ -20,6 +20,7 @@ pub use journal::{
 use crate::domain::{Change, List, Membership, Moment, UserId};
 pub use crate::protocol::continuity::Break;
 pub use crate::protocol::lease::Landed;
+use crate::token::KeySet;
 
 /// The origin: Clerk.
 pub trait Origin: Send + Sync {
@@ -104,6 +105,12 @@ pub enum OriginError {
         /// A phrase for the log: no body, no id.
         what: String,
     },
+}
+
+/// Where the public keys of the instance are published.
+pub trait KeySource: Send + Sync {
+    /// Asks for the set. Whoever calls bounds how often, and how long it may take.
+    fn key_set(&self) -> BoxFuture<'_, Result<KeySet, OriginError>>;
 }
 
 /// The shared tier: values and guards in Redis.
@@ -283,6 +290,11 @@ impl Fence {
     /// Whether it says anything.
     pub fn is_known(&self) -> bool {
         !matches!(self.0, FenceKind::Unknown)
+    }
+
+    /// Whether it will say something, and the stream was never read to its end yet.
+    pub fn is_unreached(&self) -> bool {
+        matches!(&self.0, FenceKind::Asked(fence) if fence.load(Ordering::Relaxed) == 0)
     }
 
     /// Moves the fence. Release: whoever sees the new fence sees what was applied before it.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::rules::{self, Rule};
-use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, UserId};
+use crate::domain::{Change, Membership, MembershipId, Moment, OrganizationId, SessionId, UserId};
 
 /// How long changes are remembered. TTL + grace + 1 min must fit into it.
 pub const FACTS_WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -59,7 +59,13 @@ pub struct UserFact {
     pub changed_at: Option<Moment>,
     /// Memberships announced, and when.
     pub expected: Vec<(MembershipId, Moment)>,
+    /// Tokens issued up to this second are dead: the user was banned.
+    pub tokens_until: Option<i64>,
 }
+
+/// What is remembered of one session: that it ended. Its id is never used again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionEnded;
 
 /// Expected memberships remembered per user; the oldest give way.
 const EXPECTED_MAX: usize = 64;
@@ -89,6 +95,7 @@ impl UserFact {
     pub fn merge(&mut self, other: Self) {
         self.dead_at = self.dead_at.max(other.dead_at);
         self.changed_at = self.changed_at.max(other.changed_at);
+        self.tokens_until = self.tokens_until.max(other.tokens_until);
         for (membership, at) in other.expected {
             match self.expected.iter_mut().find(|(known, _)| *known == membership) {
                 Some((_, known_at)) => *known_at = at.max(*known_at),
@@ -105,6 +112,11 @@ impl UserFact {
     pub fn is_dead(&self, now: Moment) -> bool {
         rules::is_on(Rule::DeadUserIsUnknown) && self.dead_at.is_some_and(|at| now <= at + DEAD_FOR)
     }
+
+    /// Whether a token issued at this second is dead: the user is gone, or was banned after it.
+    pub fn ends_token(&self, issued_at: i64) -> bool {
+        self.dead_at.is_some() || self.tokens_until.is_some_and(|until| issued_at <= until)
+    }
 }
 
 /// What one change adds to memory.
@@ -116,6 +128,8 @@ pub enum Fact {
     Organization(OrganizationId, OrganizationFact),
     /// Of a user.
     User(UserId, UserFact),
+    /// Of a session.
+    Session(SessionId, SessionEnded),
 }
 
 /// The facts in a change that passed at `at`.
@@ -154,7 +168,12 @@ pub fn facts_of(change: &Change, at: Moment) -> Vec<Fact> {
             let doubted = OrganizationFact { doubted_at: Some(at), ..OrganizationFact::default() };
             facts.extend(organizations.iter().map(|id| organization(id, doubted.clone())));
         }
-        Change::UserCreated { .. } | Change::UserBanned { .. } | Change::SessionEnded { .. } | Change::AllEvicted => {}
+        Change::UserBanned { user, tokens_until } => {
+            let banned = UserFact { tokens_until: Some(*tokens_until), ..UserFact::default() };
+            facts.push(Fact::User(user.clone(), banned));
+        }
+        Change::SessionEnded { session, .. } => facts.push(Fact::Session(session.clone(), SessionEnded)),
+        Change::UserCreated { .. } | Change::AllEvicted => {}
     }
     facts
 }
@@ -257,6 +276,7 @@ pub(super) mod tests {
                         Fact::Membership(id, fact) => memory.memberships.entry(id).or_default().merge(fact),
                         Fact::Organization(id, fact) => memory.organizations.entry(id).or_default().merge(fact),
                         Fact::User(id, fact) => memory.users.entry(id).or_default().merge(fact),
+                        Fact::Session(..) => {}
                     }
                 }
             }
@@ -347,6 +367,17 @@ pub(super) mod tests {
         assert!(!check(&[created(1)], 99, &both).lacks_expected);
         let deleted = (Change::MembershipDeleted { membership: mem(3), user: Some(user()) }, 90);
         assert!(!check(&[created(3), deleted], 99, &both).lacks_expected);
+    }
+
+    #[test]
+    fn a_ban_ends_tokens_up_to_its_second_and_a_deletion_all_of_them() {
+        let ban = |tokens_until| (Change::UserBanned { user: user(), tokens_until }, 100);
+        let ends = |changes: &[(Change, u64)], issued_at| Memory::of(changes).users[&user()].ends_token(issued_at);
+        for bans in [vec![ban(70)], vec![ban(70), ban(60)], vec![ban(60), ban(70)]] {
+            assert!(ends(&bans, 70) && !ends(&bans, 71), "{bans:?}");
+        }
+        assert!(ends(&[ban(70), (Change::UserDeleted { user: user() }, 100)], i64::MAX));
+        assert!(!ends(&[(Change::UserCreated { user: user() }, 100)], 0));
     }
 
     #[test]

@@ -122,3 +122,13 @@ fn what_a_killed_dev_left_is_not_found_by_the_next_one() {
     dev.stop();
     assert_eq!(left(&shell, "it's temporary").len(), 2);
 }
+
+#[test]
+fn the_context_that_is_printed_is_answered_to_who_pastes_it() {
+    let shell = shell();
+    let dev = Dev::start(&shell, &[]);
+    let answered = pasted(&shell, dev.below("Who is she, by a session token?").expect("how to ask for a context"));
+    let context: serde_json::Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{answered:?}"));
+    assert_eq!((&context["userId"], &context["organization"]["role"]), (&"user_ada".into(), &"org:member".into()), "{context}");
+    dev.stop();
+}

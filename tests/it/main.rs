@@ -4,6 +4,7 @@ mod bounded;
 mod change_stream;
 mod cluster;
 mod commands;
+mod context;
 mod contract_checks;
 mod contract_freshness;
 mod contract_headers;

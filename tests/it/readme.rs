@@ -10,7 +10,7 @@ use rollcall::http::problem::Code;
 const README: &str = include_str!("../../README.md");
 const ROUTES: &str = include_str!("../../src/http/routes.rs");
 /// Every file that registers metrics.
-const COUNTS: [&str; 7] = [
+const COUNTS: [&str; 8] = [
     include_str!("../../src/cache/counts.rs"),
     include_str!("../../src/clerk/counts.rs"),
     include_str!("../../src/ingest/intake.rs"),
@@ -18,6 +18,7 @@ const COUNTS: [&str; 7] = [
     include_str!("../../src/ingest/upkeep.rs"),
     include_str!("../../src/journal/counts.rs"),
     include_str!("../../src/redis/counts.rs"),
+    include_str!("../../src/session/counts.rs"),
 ];
 
 /// The rows of the first table under a heading: the cells of each, trimmed.

@@ -21,6 +21,7 @@ impl Memory {
                 Fact::Membership(id, fact) => self.memberships.entry(id).or_default().merge(fact),
                 Fact::Organization(id, fact) => self.organizations.entry(id).or_default().merge(fact),
                 Fact::User(id, fact) => self.users.entry(id).or_default().merge(fact),
+                Fact::Session(..) => {}
             }
         }
     }

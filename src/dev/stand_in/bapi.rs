@@ -1,4 +1,5 @@
-//! Clerk's Backend API, as far as rollcall asks it: a user's memberships, one organization, the signing keys.
+//! Clerk's Backend API, as far as rollcall asks it: a user's memberships, one organization, the signing keys; and a session's
+//! tokens.
 //!
 //! Every request is counted first, then checked (key, version, rate), then answered from the world, and only then held,
 //! delayed or spoilt: so a late answer is an old one.
@@ -7,13 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::header::HeaderMap;
-use actix_web::web::{self, Data, Path, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Shared;
 use super::answer::Answer;
 use super::faults::Act;
+use super::tokens::{self, NewToken};
 use crate::clock;
 
 /// The versions of Clerk's API; the membership routes are the same in all of them.
@@ -24,6 +27,7 @@ const LIMIT_MAX: usize = 500;
 const MEMBERSHIPS: &str = "GET /v1/users/{user_id}/organization_memberships";
 const ORGANIZATION: &str = "GET /v1/organizations/{id_or_slug}";
 const JWKS: &str = "GET /v1/jwks";
+const TOKENS: &str = "POST /v1/sessions/{session_id}/tokens";
 const UNKNOWN: &str = "(unknown)";
 
 /// The routes under `/v1`, and the public document of keys.
@@ -33,6 +37,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .route("/users/{user}/organization_memberships", web::get().to(memberships))
             .route("/organizations/{organization}", web::get().to(organization))
             .route("/jwks", web::get().to(jwks))
+            .route("/sessions/{session}/tokens", web::post().to(session_token))
             .default_service(web::to(unknown)),
     );
 }
@@ -70,12 +75,32 @@ async fn organization(shared: Data<Shared>, request: HttpRequest, organization: 
 async fn jwks(shared: Data<Shared>, request: HttpRequest) -> HttpResponse {
     let asked = Asked::new(shared, &request, None, JWKS);
     let act = asked.shared.faults.meet(None, 0);
-    let answer = asked.admit(false).map(|()| Answer::ok(asked.shared.key.jwks()));
+    let answer = asked.admit(false).map(|()| Answer::ok(asked.shared.keys.jwks()));
+    asked.finish(answer, act).await
+}
+
+/// The body of a request for a token; it may be empty.
+#[derive(Debug, Default, Deserialize)]
+struct TokenOptions {
+    expires_in_seconds: Option<i64>,
+}
+
+async fn session_token(shared: Data<Shared>, request: HttpRequest, session: Path<String>, body: Bytes) -> HttpResponse {
+    let asked = Asked::new(shared, &request, None, TOKENS);
+    let act = asked.shared.faults.meet(None, 0);
+    let answer = asked.admit(true).and_then(|()| {
+        let options: TokenOptions = serde_json::from_slice(&body).unwrap_or_default();
+        let lives_seconds = options.expires_in_seconds;
+        let new = NewToken { session: Some(session.into_inner()), lives_seconds, ..NewToken::default() };
+        let minted = tokens::mint(&mut asked.shared.world.lock(), &asked.shared.issuer, &new);
+        let minted = minted.map_err(|_| Answer::not_found("No session was found with the given id."))?;
+        Ok(Answer::ok(json!({"object": "token", "jwt": asked.shared.keys.sign(&minted.claims)})))
+    });
     asked.finish(answer, act).await
 }
 
 async fn public_jwks(shared: Data<Shared>) -> HttpResponse {
-    Answer::ok(shared.key.jwks()).respond(None).await
+    Answer::ok(shared.keys.jwks()).respond(None).await
 }
 
 async fn unknown(shared: Data<Shared>, request: HttpRequest) -> HttpResponse {

@@ -8,10 +8,11 @@ mod bapi;
 mod calls;
 mod faults;
 mod hold;
-mod key;
+mod keys;
+mod tokens;
 mod world_api;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpServer};
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -27,11 +30,12 @@ pub use calls::{Calls, CallsSeen};
 pub use faults::{Act, Faults, FaultsHandle, Rule};
 pub use hold::Held;
 use hold::Holds;
-use key::SigningKey;
+use keys::SigningKeys;
+pub use tokens::NewToken;
 
 use super::sender::Sender;
 use super::sign::fresh_secret;
-use super::world::{World, WorldHandle};
+use super::world::{World, WorldError, WorldHandle};
 
 /// How long stopping may take.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -84,7 +88,9 @@ struct Shared {
     holds: Holds,
     calls: Calls,
     sender: Sender,
-    key: SigningKey,
+    keys: SigningKeys,
+    /// The `iss` of its tokens: the base of its own address.
+    issuer: String,
     /// The runtime that owns the sender's connections: a worker only waits for them.
     io: Handle,
 }
@@ -92,6 +98,9 @@ struct Shared {
 impl StandIn {
     /// Binds the port and serves. Call it on the runtime that shall own the sender's connections.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
+            .with_context(|| format!("the stand-in cannot listen on port {}", options.port))?;
+        let address = listener.local_addr().context("the stand-in listens nowhere")?;
         let shared = Arc::new(Shared {
             secret_key: options.secret_key,
             world: WorldHandle::new(options.world),
@@ -99,7 +108,8 @@ impl StandIn {
             holds: Holds::default(),
             calls: Calls::default(),
             sender: Sender::new(options.webhook_secret, options.endpoints, options.retry_factor)?,
-            key: SigningKey::default(),
+            keys: SigningKeys::default(),
+            issuer: format!("http://{address}"),
             io: Handle::current(),
         });
         let data = Data::from(shared.clone());
@@ -107,12 +117,7 @@ impl StandIn {
             let body = web::PayloadConfig::new(world_api::BODY_BYTES_MAX);
             App::new().app_data(data.clone()).app_data(body).configure(bapi::routes).configure(world_api::routes)
         };
-        let server = HttpServer::new(app)
-            .workers(2)
-            .disable_signals()
-            .bind((Ipv4Addr::LOCALHOST, options.port))
-            .with_context(|| format!("the stand-in cannot listen on port {}", options.port))?;
-        let address = *server.addrs().first().context("the stand-in listens nowhere")?;
+        let server = HttpServer::new(app).workers(2).disable_signals().listen(listener).context("the stand-in cannot listen")?;
         let server = server.run();
         let handle = server.handle();
         Ok(Self { address, shared, server: handle, task: Some(tokio::spawn(server)) })
@@ -163,9 +168,30 @@ impl StandIn {
         self.shared.holds.next(Some(user))
     }
 
-    /// A token with these claims, signed with the key of `/v1/jwks`.
+    /// The issuer of its tokens, for `CLERK_ISSUER`.
+    pub fn issuer(&self) -> &str {
+        &self.shared.issuer
+    }
+
+    /// Its publishable key, which names where its keys are published.
+    pub fn publishable_key(&self) -> String {
+        format!("pk_test_{}", STANDARD_NO_PAD.encode(format!("{}$", self.address)))
+    }
+
+    /// A token of a session of its world.
+    pub fn mint(&self, new: &NewToken) -> Result<String, WorldError> {
+        let minted = tokens::mint(&mut self.shared.world.lock(), &self.shared.issuer, new)?;
+        Ok(self.sign_token(&minted.claims))
+    }
+
+    /// A token with any claims, signed like one of a session.
     pub fn sign_token(&self, claims: &Value) -> String {
-        self.shared.key.sign(claims)
+        self.shared.keys.sign(claims)
+    }
+
+    /// Signs with a new key from now on; `retire` publishes the old ones no more.
+    pub fn rotate_keys(&self, retire: bool) {
+        self.shared.keys.rotate(retire);
     }
 
     /// Stops listening, drops open requests and queued webhooks. The port can be bound again afterwards.

@@ -303,3 +303,92 @@ async fn a_stopped_stand_in_gives_its_port_back() {
     let again = StandIn::start(Options { port, ..Options::default() }).await.expect("the port is free");
     again.stop().await;
 }
+
+/// The claims of a token, verified with the keys that are published now.
+async fn verified(clerk: &StandIn, token: &str) -> Result<crate::token::Claims, crate::token::TokenError> {
+    use crate::token::{Jws, KeySet, Policy, TokenError};
+    let document = client().get(format!("{}/.well-known/jwks.json", clerk.url())).send().await.expect("answers");
+    let keys = KeySet::parse(&document.bytes().await.expect("a body")).expect("keys");
+    let jws = Jws::parse(token)?;
+    let key = keys.find(jws.key_id().expect("a key id")).ok_or(TokenError::Invalid { what: "retired" })?;
+    let policy = Policy { issuer: Some(clerk.issuer().to_owned()), allows_pending: true, ..Policy::default() };
+    policy.admit(&jws.verify(key)?, crate::clock::wall())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_both_versions_are_minted_over_http() {
+    let clerk = small().await;
+    for (version, organization, role, permissions) in [
+        (1, "harbour-works", "org:admin", 3),
+        (2, "org_harbour_works", "org:admin", 3),
+        (1, "northfold-bakery", "org:member", 1),
+        (2, "northfold-bakery", "org:member", 1),
+    ] {
+        let new =
+            json!({"user": "user_ada", "organization": organization, "version": version, "authorizedParty": "https://a.test"});
+        let (status, minted) = tell(&clerk, Method::POST, "/world/tokens", new).await;
+        assert_eq!(status, 200, "{minted}");
+        let claims = verified(&clerk, minted["jwt"].as_str().expect("a token")).await.expect("taken");
+        assert_eq!((claims.user.as_str(), json!(claims.session.as_str())), ("user_ada", minted["session"].clone()));
+        assert_eq!(claims.authorized_party.as_deref(), Some("https://a.test"));
+        let active = claims.organization.expect("an organization");
+        assert_eq!((active.role.as_deref(), active.permissions.len()), (Some(role), permissions), "version {version}");
+        assert!(active.slug.is_some() && active.permissions[0] == "org:ledger:view");
+    }
+    let odd =
+        NewToken { user: Some("user_noor".into()), actor: Some("user_ada".into()), is_pending: true, ..NewToken::default() };
+    let claims = verified(&clerk, &clerk.mint(&odd).expect("minted")).await.expect("taken");
+    assert_eq!((claims.status.as_deref(), claims.organization), (Some("pending"), None));
+    assert_eq!(claims.actor.expect("an actor").sub, "user_ada");
+    for (new, expected) in [
+        (json!({"user": "user_nobody"}), 404),
+        (json!({"session": "sess_nobody"}), 404),
+        (json!({"user": "user_tomas", "organization": "harbour-works"}), 404),
+        (json!({"user": "user_ada", "session": "sess_1"}), 400),
+        (json!({}), 400),
+    ] {
+        let (status, body) = tell(&clerk, Method::POST, "/world/tokens", new.clone()).await;
+        assert_eq!((status, body["error"].is_string()), (expected, true), "{new}");
+    }
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ended_gets_no_token_and_its_end_is_told() {
+    let clerk = small().await;
+    for (how, event) in [("ended", "session.ended"), ("removed", "session.removed"), ("revoked", "session.revoked")] {
+        let (_, started) = tell(&clerk, Method::POST, "/world/sessions?webhook=false", json!({"user": "user_ada"})).await;
+        let session = started["id"].as_str().expect("an id").to_owned();
+        let tokens = format!("{}/v1/sessions/{session}/tokens", clerk.url());
+        let ask = async || {
+            let request = client().post(&tokens).header("authorization", BEARER).header("clerk-api-version", "2026-05-12");
+            let answer = request.json(&json!({"expires_in_seconds": 300})).send().await.expect("answers");
+            (answer.status().as_u16(), answer.json::<Value>().await.expect("json"))
+        };
+        let (status, minted) = ask().await;
+        assert_eq!((status, &minted["object"]), (200, &json!("token")));
+        let claims = verified(&clerk, minted["jwt"].as_str().expect("a token")).await.expect("taken");
+        assert_eq!((claims.session.as_str(), claims.expires_at - claims.issued_at), (session.as_str(), 300));
+        let (_, ended) = tell(&clerk, Method::DELETE, &format!("/world/sessions/{session}?how={how}"), Value::Null).await;
+        assert_eq!((&ended["events"], ended["deliveries"].as_array().map(Vec::len)), (&json!([event]), Some(1)));
+        assert_eq!(ask().await.0, 404);
+    }
+    clerk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_over_http() {
+    let clerk = small().await;
+    let mint = || clerk.mint(&NewToken { user: Some("user_ada".into()), ..NewToken::default() }).expect("minted");
+    let old = mint();
+    let (_, rotated) = tell(&clerk, Method::POST, "/world/keys", json!({})).await;
+    assert_eq!(rotated["keys"].as_array().map(Vec::len), Some(2));
+    for token in [&old, &mint()] {
+        assert!(verified(&clerk, token).await.is_ok());
+    }
+    let (_, rotated) = tell(&clerk, Method::POST, "/world/keys", json!({"retire": true})).await;
+    assert_eq!(rotated["keys"].as_array().map(Vec::len), Some(1));
+    assert!(verified(&clerk, &old).await.is_err());
+    assert!(verified(&clerk, &mint()).await.is_ok());
+    clerk.stop().await;
+}

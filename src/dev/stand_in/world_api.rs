@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Shared;
 use super::faults::{Faults, RATE_WINDOW};
+use super::tokens::{self, NewToken};
 use crate::dev::sender::Habits;
 use crate::dev::world::{Done, NewOrganization, NewUser, SessionEnd, World, WorldError};
 
@@ -43,6 +44,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .route("/memberships", web::delete().to(revoke))
             .route("/sessions", web::post().to(start_session))
             .route("/sessions/{session}", web::delete().to(end_session))
+            .route("/tokens", web::post().to(mint))
+            .route("/keys", web::post().to(rotate_keys))
             .route("/faults", web::get().to(faults))
             .route("/faults", web::put().to(set_faults))
             .route("/habits", web::put().to(set_habits))
@@ -90,6 +93,21 @@ struct UserPatch {
 #[serde(deny_unknown_fields)]
 struct NewSession {
     user: String,
+}
+
+/// `?how=revoked`
+#[derive(Debug, Deserialize)]
+struct Ending {
+    #[serde(default)]
+    how: SessionEnd,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    /// Whether the old keys are published no more.
+    #[serde(default)]
+    retire: bool,
 }
 
 async fn describe(shared: Data<Shared>) -> HttpResponse {
@@ -149,8 +167,25 @@ async fn start_session(shared: Data<Shared>, telling: Query<Telling>, new: Json<
     change(&shared, &telling, |world| world.start_session(&new.user)).await
 }
 
-async fn end_session(shared: Data<Shared>, telling: Query<Telling>, session: Path<String>) -> HttpResponse {
-    change(&shared, &telling, |world| world.end_session(&session, SessionEnd::Ended)).await
+async fn end_session(
+    shared: Data<Shared>,
+    telling: Query<Telling>,
+    ending: Query<Ending>,
+    session: Path<String>,
+) -> HttpResponse {
+    change(&shared, &telling, |world| world.end_session(&session, ending.how)).await
+}
+
+/// A token, and its session: to end it, or to mint another.
+async fn mint(shared: Data<Shared>, new: Json<NewToken>) -> HttpResponse {
+    match tokens::mint(&mut shared.world.lock(), &shared.issuer, &new) {
+        Ok(minted) => HttpResponse::Ok().json(json!({"session": minted.session, "jwt": shared.keys.sign(&minted.claims)})),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn rotate_keys(shared: Data<Shared>, rotation: Json<Rotation>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "keys": shared.keys.rotate(rotation.retire) }))
 }
 
 async fn faults(shared: Data<Shared>) -> HttpResponse {

@@ -121,6 +121,11 @@ impl World {
         self.organizations.get(id)?.get(as_of)
     }
 
+    /// A session that has not ended.
+    pub fn session(&self, id: &str) -> Result<&Session, WorldError> {
+        self.sessions.get(id).ok_or_else(|| WorldError::SessionUnknown(id.to_owned()))
+    }
+
     /// The living membership of a user in an organization (id or slug).
     pub fn membership(&self, user: &str, organization: &str) -> Option<&Membership> {
         let organization = &self.organization(organization, AsOf::Now)?.id;

@@ -71,9 +71,11 @@ pub struct Session {
 }
 
 /// How a session ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum SessionEnd {
     /// Signed out.
+    #[default]
     Ended,
     /// Signed out and taken off the client.
     Removed,

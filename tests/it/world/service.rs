@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use rollcall::app;
-use rollcall::config::Config;
+use rollcall::config::{Config, TokenKeys, Tokens};
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
 use rollcall::http::auth::{Scope, ServiceKey};
 use rollcall::ingest::{Keep, SweepPace};
 use rollcall::journal::{self, Sharing, SqlJournal};
 use rollcall::protocol::freshness::{Bounds, Consistency};
+use rollcall::token::Policy;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -183,6 +184,11 @@ impl World {
                 .into_iter()
                 .map(Into::into)
                 .collect(),
+            tokens: Tokens {
+                keys: TokenKeys::Published(clerk.url()),
+                policy: Policy { issuer: Some(clerk.issuer().to_owned()), ..Policy::default() },
+                is_cookie_read: false,
+            },
             redis_replicas: 0,
             consistency: setup.consistency,
             redis_url: redis.as_ref().map(|redis| setup.redis_url.unwrap_or_else(|| redis.url()).into()),

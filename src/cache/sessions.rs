@@ -1,0 +1,19 @@
+//! Whether a session token still counts, as far as this node has heard. Asked on every use of one; upholds I5 for tokens.
+
+use super::Cache;
+use super::facts::TokenStanding;
+use crate::domain::{Moment, SessionId, UserId};
+
+impl Cache {
+    /// What is known of a token of this session, issued to this user at this second (`as_of` on this node's clock). One
+    /// look-up under a lock that is only written while a change is merged.
+    ///
+    /// A node that has not read the stream to its end once, since it started, knows no end at all: everything is in doubt. One
+    /// that has, and lost the fence since, goes on by what it knows.
+    pub fn token_standing(&self, user: &UserId, session: &SessionId, issued_at: i64, as_of: Moment) -> TokenStanding {
+        match self.inner.facts.token_standing(user, session, issued_at, as_of) {
+            TokenStanding::Alive if self.inner.parts.fence.is_unreached() => TokenStanding::InDoubt,
+            standing => standing,
+        }
+    }
+}
