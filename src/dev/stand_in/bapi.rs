@@ -1,5 +1,5 @@
-//! Clerk's Backend API, as far as rollcall asks it: a user's memberships, one organization, the signing keys; and a session's
-//! tokens.
+//! Clerk's Backend API, as far as rollcall and those who try it ask: a user, a user's memberships, one organization, the
+//! signing keys; and a session's tokens.
 //!
 //! Every request is counted first, then checked (key, version, rate), then answered from the world, and only then held,
 //! delayed or spoilt: so a late answer is an old one.
@@ -24,6 +24,7 @@ const VERSIONS: [&str; 6] = ["2021-02-05", "2024-10-01", "2025-03-12", "2025-04-
 const LIMIT_DEFAULT: usize = 10;
 const LIMIT_MAX: usize = 500;
 
+const USER: &str = "GET /v1/users/{user_id}";
 const MEMBERSHIPS: &str = "GET /v1/users/{user_id}/organization_memberships";
 const ORGANIZATION: &str = "GET /v1/organizations/{id_or_slug}";
 const JWKS: &str = "GET /v1/jwks";
@@ -34,6 +35,7 @@ const UNKNOWN: &str = "(unknown)";
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.route("/.well-known/jwks.json", web::get().to(public_jwks)).service(
         web::scope("/v1")
+            .route("/users/{user}", web::get().to(user))
             .route("/users/{user}/organization_memberships", web::get().to(memberships))
             .route("/organizations/{organization}", web::get().to(organization))
             .route("/jwks", web::get().to(jwks))
@@ -48,6 +50,13 @@ struct Asked<'a> {
     request: &'a HttpRequest,
     query: HashMap<String, String>,
     user: Option<String>,
+}
+
+async fn user(shared: Data<Shared>, request: HttpRequest, user: Path<String>) -> HttpResponse {
+    let asked = Asked::new(shared, &request, Some(user.into_inner()), USER);
+    let act = asked.shared.faults.meet(asked.user.as_deref(), 0);
+    let answer = asked.admit(true).and_then(|()| asked.user());
+    asked.finish(answer, act).await
 }
 
 async fn memberships(shared: Data<Shared>, request: HttpRequest, user: Path<String>) -> HttpResponse {
@@ -135,13 +144,19 @@ impl<'a> Asked<'a> {
         Ok((number("limit", LIMIT_DEFAULT, 1, LIMIT_MAX)?, number("offset", 0, 0, usize::MAX)?))
     }
 
+    fn user(&self) -> Result<Answer, Answer> {
+        let as_of = self.shared.faults.as_of();
+        let user = self.user.as_deref().unwrap_or_default();
+        self.shared.world.lock().user_shape(user, as_of).map(Answer::ok).ok_or_else(no_such_user)
+    }
+
     fn memberships(&self, limit: usize, offset: usize, act: Option<&Act>) -> Result<Answer, Answer> {
         let as_of = self.shared.faults.as_of();
         let user = self.user.as_deref().unwrap_or_default();
         // A row that was added in front pushes the last one of the page before onto this one.
         let offset = offset - usize::from(act == Some(&Act::RowMoved));
         let page = self.shared.world.lock().page(user, limit, offset, as_of);
-        let mut page = page.ok_or_else(|| Answer::not_found("No user was found with the given id."))?;
+        let mut page = page.ok_or_else(no_such_user)?;
         if let Some(Act::WrongTotal { by }) = act {
             page.total_count += by;
         }
@@ -161,6 +176,10 @@ impl<'a> Asked<'a> {
         self.shared.calls.answered(status);
         response
     }
+}
+
+fn no_such_user() -> Answer {
+    Answer::not_found("No user was found with the given id.")
 }
 
 fn check_key(headers: &HeaderMap, secret_key: &str) -> Result<(), Answer> {

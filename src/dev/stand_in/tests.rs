@@ -74,6 +74,7 @@ async fn what_clerk_refuses_is_refused_in_its_words() {
     let list = "/v1/users/user_ada/organization_memberships";
     for (path, status, code) in [
         (memberships_of("user_nobody"), 404, "resource_not_found"),
+        ("/v1/users/user_nobody".to_owned(), 404, "resource_not_found"),
         (format!("{list}?limit=501"), 422, "form_param_value_invalid"),
         (format!("{list}?limit=0"), 422, "form_param_value_invalid"),
         (format!("{list}?offset=-1"), 422, "form_param_value_invalid"),
@@ -103,12 +104,16 @@ async fn what_clerk_refuses_is_refused_in_its_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn organizations_and_keys_are_served() {
+async fn users_organizations_and_keys_are_served() {
     let clerk = small().await;
+    let (status, body) = ask_json(&clerk, "/v1/users/user_mei").await;
+    assert_eq!((status, &body["id"], &body["object"]), (200, &json!("user_mei"), &json!("user")));
     for path in ["/v1/organizations/harbour-works", "/v1/organizations/org_harbour_works"] {
         let (status, body) = ask_json(&clerk, path).await;
         assert_eq!((status, &body["id"], &body["object"]), (200, &json!("org_harbour_works"), &json!("organization")));
     }
+    let (_, body) = ask_json(&clerk, "/v1/organizations/org_quiet_room").await;
+    assert_eq!(body["slug"], "", "a text in Clerk's schema, always");
     let (_, with_key) = ask_json(&clerk, "/v1/jwks").await;
     let public = client().get(format!("{}/.well-known/jwks.json", clerk.url())).send().await.expect("answers");
     assert_eq!(public.json::<Value>().await.expect("json"), with_key);

@@ -150,6 +150,11 @@ impl World {
         Some(Page { data, total_count: rows.len() as i64 })
     }
 
+    /// A user as the API answers it.
+    pub fn user_shape(&self, id: &str, as_of: AsOf) -> Option<Value> {
+        self.user(id, as_of).map(shapes::user)
+    }
+
     /// An organization as the API answers it.
     pub fn organization_shape(&self, id_or_slug: &str, as_of: AsOf) -> Option<Value> {
         self.organization(id_or_slug, as_of).map(|row| shapes::organization(row, self.members(&row.id)))

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::INSTANCE_ID;
 use super::rows::{Membership, Organization, Session, User};
 
-/// An organization. `members` is how many it has now.
+/// An organization. `members` is how many it has now. A slug is a text in Clerk's schema, which its own libraries insist on:
+/// where there is none, it is empty.
 pub(crate) fn organization(row: &Organization, members: usize) -> Value {
     json!({
         "object": "organization",
         "id": row.id,
         "name": row.name,
-        "slug": row.slug,
+        "slug": row.slug.as_deref().unwrap_or_default(),
         "image_url": picture_of(&row.id),
         "has_image": false,
         "members_count": members,
@@ -83,7 +84,13 @@ pub(crate) fn user(row: &User) -> Value {
             "object": "email_address",
             "email_address": row.email,
             "reserved": false,
-            "verification": { "status": "verified", "strategy": "email_code", "attempts": 1, "expire_at": null },
+            "verification": {
+                "object": "verification_otp",
+                "status": "verified",
+                "strategy": "email_code",
+                "attempts": 1,
+                "expire_at": null,
+            },
             "linked_to": [],
             "matches_sso_connection": false,
             "created_at": row.created_at,
