@@ -2,6 +2,7 @@
 
 mod bounded;
 mod change_stream;
+mod clerk_libraries;
 mod cluster;
 mod commands;
 mod context;

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod faulty_link;
 pub mod fleet;
 pub mod history;
+pub mod libraries;
 pub mod mail;
 pub mod operator;
 pub mod parted_cluster;

@@ -1,0 +1,59 @@
+//! Libraries of other languages, run as their users run them: a script of `tests/sdk/` asks with one, and tells what it said and
+//! whom it connected to. `scripts/test` installs them; without them these tests fail.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// An interpreter and a script.
+pub type Library = (&'static str, &'static str);
+
+/// `@clerk/backend` of npm.
+pub const CLERK_NODE: Library = ("node", "clerk.mjs");
+/// `clerk-backend-api` of PyPI.
+pub const CLERK_PYTHON: Library = (".venv/bin/python", "clerk.py");
+
+const ADVICE: &str = "scripts/test installs what is needed";
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+struct Said {
+    outcomes: Vec<Value>,
+    addresses: Vec<String>,
+}
+
+/// Puts questions to a service on this machine, one after the other, and answers what came of each: `{ok}` or `{error}`. The
+/// library must have connected to nobody else.
+pub async fn ask(library: Library, service: SocketAddr, questions: &[Value]) -> Vec<Value> {
+    let (interpreter, script) = library;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
+    let program = if interpreter.contains('/') { folder.join(interpreter) } else { interpreter.into() };
+    let mut command = Command::new(program);
+    // None of this machine's keys or proxies; and nobody is told how the libraries are used.
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("CLERK_TELEMETRY_DISABLED", "1");
+    command.arg(script).current_dir(folder).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{interpreter} cannot be run ({error}); {ADVICE}"));
+    let asked = json!({ "url": format!("http://{service}"), "questions": questions }).to_string();
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let asking = async move {
+        // Whoever fails before it has read everything says why on stderr.
+        let _ = stdin.write_all(asked.as_bytes()).await;
+        drop(stdin);
+        child.wait_with_output().await.expect("it ends")
+    };
+    let output = tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{script} takes too long"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{interpreter} {script} fails; {ADVICE}. It said: {complaint}");
+    let said: Said = serde_json::from_slice(&output.stdout).expect("what it said is JSON");
+    assert_eq!(said.addresses, [service.to_string()], "{script} may connect to nobody else");
+    assert_eq!(said.outcomes.len(), questions.len());
+    said.outcomes
+}
