@@ -39,6 +39,7 @@ mod switches;
 mod three_nodes;
 mod tls;
 mod topologies;
+mod upstash;
 mod valkey;
 mod webhook_abuse;
 mod webhook_faults;

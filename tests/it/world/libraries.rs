@@ -18,6 +18,8 @@ pub type Library = (&'static str, &'static str);
 pub const CLERK_NODE: Library = ("node", "clerk.mjs");
 /// `clerk-backend-api` of PyPI.
 pub const CLERK_PYTHON: Library = (".venv/bin/python", "clerk.py");
+/// `@upstash/redis` of npm.
+pub const UPSTASH_NODE: Library = ("node", "upstash.mjs");
 
 const ADVICE: &str = "scripts/test installs what is needed";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +39,7 @@ pub async fn ask(library: Library, service: SocketAddr, questions: &[Value]) -> 
     let mut command = Command::new(program);
     // None of this machine's keys or proxies; and nobody is told how the libraries are used.
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("CLERK_TELEMETRY_DISABLED", "1");
+    command.env("CLERK_TELEMETRY_DISABLED", "1").env("UPSTASH_DISABLE_TELEMETRY", "1");
     command.arg(script).current_dir(folder).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{interpreter} cannot be run ({error}); {ADVICE}"));

@@ -32,6 +32,7 @@ pub mod sqlite_lock;
 pub mod stepping_clock;
 pub mod street;
 pub mod under_way;
+pub mod upstash;
 pub mod valkey;
 pub mod wait;
 pub mod webhooks;
