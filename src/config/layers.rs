@@ -144,6 +144,11 @@ impl Settings {
         self.given.get(&name)
     }
 
+    /// Where a setting was written; none: nowhere, and it has no default.
+    pub fn source(&self, name: Name) -> Option<&Source> {
+        self.given(name).map(|given| &given.source)
+    }
+
     /// A setting for an error message.
     pub(super) fn shown(&self, name: Name) -> Shown {
         match self.given(name) {

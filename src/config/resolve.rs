@@ -11,7 +11,7 @@ use super::error::{ConfigError, Problem};
 use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
-use super::{Config, LogFormat, Logging};
+use super::{Config, LogFormat, Logging, Rotating};
 use crate::ingest::SweepPace;
 use crate::protocol::freshness::{Bounds, Consistency};
 
@@ -41,6 +41,7 @@ impl Settings {
         let redis_replicas = keep(self.value(Name::RedisReplicas, parse::redis_replicas), &mut problems);
         let consistency = keep(self.value(Name::Consistency, parse::consistency), &mut problems);
         let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
+        let metrics_listen = keep(self.value(Name::MetricsListen, parse::listen), &mut problems);
         let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
         let database_url = keep(self.value(Name::DatabaseUrl, parse::database_url), &mut problems);
@@ -51,6 +52,10 @@ impl Settings {
         if redis_replicas.is_some_and(|replicas| replicas > 0) && self.given(Name::RedisUrl).is_none() {
             let rule = "without Redis there are no replicas to wait for";
             problems.push(self.relation(Name::RedisReplicas, Name::RedisUrl, rule));
+        }
+        if metrics_listen.is_some_and(|metrics| metrics.port() != 0 && Some(metrics) == listen) {
+            let rule = "two listeners need two addresses: whoever reaches the one for metrics needs no key";
+            problems.push(self.relation(Name::MetricsListen, Name::Listen, rule));
         }
         let bounds = self.find_bounds(&mut problems);
         self.check_retention(journal_retention, bounds, &mut problems);
@@ -73,6 +78,7 @@ impl Settings {
             journal_retention: journal_retention.expect(HAS_DEFAULT),
             journal_keep: journal_keep.expect(HAS_DEFAULT),
             listen: listen.expect(HAS_DEFAULT),
+            metrics_listen,
             key_prefix: key_prefix.expect(HAS_DEFAULT),
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
@@ -90,6 +96,18 @@ impl Settings {
     pub fn webhook_secrets(&self) -> Result<Vec<SecretString>, ConfigError> {
         let found = self.value(Name::WebhookSecrets, parse::webhook_secrets)?;
         found.ok_or_else(|| self.missing(Name::WebhookSecrets).expect("it is required and was not found").into())
+    }
+
+    /// What may be exchanged while the service runs. Fails with everything that is wrong with it.
+    pub fn rotating(&self) -> Result<Rotating, ConfigError> {
+        let mut problems: Vec<_> =
+            [Name::ApiKeys, Name::WebhookSecrets].into_iter().filter_map(|name| self.missing(name)).collect();
+        let api_keys = keep(self.value(Name::ApiKeys, parse::api_keys), &mut problems);
+        let webhook_secrets = keep(self.value(Name::WebhookSecrets, parse::webhook_secrets), &mut problems);
+        match (api_keys, webhook_secrets) {
+            (Some(api_keys), Some(webhook_secrets)) => Ok(Rotating { api_keys, webhook_secrets }),
+            (None, _) | (_, None) => Err(ConfigError { problems }),
+        }
     }
 
     /// How many replicas of Redis a write waits for.

@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 
 pub use closing::end_connection;
 pub use readiness::Readiness;
-pub use routes::routes;
+pub use routes::{metrics_routes, routes};
 
 use crate::cache::Cache;
 use crate::ingest::{Applier, Intake};
