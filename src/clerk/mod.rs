@@ -12,6 +12,7 @@ mod counts;
 mod exchange;
 mod gather;
 mod jwks;
+mod look;
 #[cfg(test)]
 mod script;
 mod turns;
@@ -20,3 +21,4 @@ mod wire;
 pub use budget::rate_by_key_kind;
 pub use client::{Clerk, Settings, SettingsError};
 pub use counts::Counts;
+pub use look::{Offset, Seen};

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::telemetry::ErrorChain;
 
 mod bodies;
+mod check;
 mod client;
 mod completions;
 mod dev;
@@ -51,6 +52,8 @@ enum Verb {
     /// Looks at the journal: what was received, and what became of it
     #[command(subcommand)]
     Journal(journal::Verb),
+    /// Looks whether a service could start here, and says what to do where not
+    Check(check::Args),
     /// Brings the journal's database to the form of this release
     Migrate(migrate::Args),
     /// Makes service keys
@@ -84,6 +87,7 @@ impl Cli {
             Verb::Dev(args) => dev::run(args, io),
             Verb::Replay(args) => replay::run(args, io),
             Verb::Journal(verb) => journal::run(verb, io),
+            Verb::Check(args) => check::run(args, io),
             Verb::Migrate(args) => migrate::run(args, io),
             Verb::Keys(verb) => keys::run(verb),
             Verb::Evict(args) => evict::run(args, io),

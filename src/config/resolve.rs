@@ -12,6 +12,7 @@ use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
 use super::{Config, LogFormat, Logging, Rotating};
+use crate::http::auth::ServiceKey;
 use crate::ingest::SweepPace;
 use crate::protocol::freshness::{Bounds, Consistency};
 
@@ -100,14 +101,19 @@ impl Settings {
 
     /// What may be exchanged while the service runs. Fails with everything that is wrong with it.
     pub fn rotating(&self) -> Result<Rotating, ConfigError> {
-        let mut problems: Vec<_> =
-            [Name::ApiKeys, Name::WebhookSecrets].into_iter().filter_map(|name| self.missing(name)).collect();
-        let api_keys = keep(self.value(Name::ApiKeys, parse::api_keys), &mut problems);
-        let webhook_secrets = keep(self.value(Name::WebhookSecrets, parse::webhook_secrets), &mut problems);
-        match (api_keys, webhook_secrets) {
-            (Some(api_keys), Some(webhook_secrets)) => Ok(Rotating { api_keys, webhook_secrets }),
-            (None, _) | (_, None) => Err(ConfigError { problems }),
+        match (self.api_keys(), self.webhook_secrets()) {
+            (Ok(api_keys), Ok(webhook_secrets)) => Ok(Rotating { api_keys, webhook_secrets }),
+            (api_keys, webhook_secrets) => {
+                let problems = [api_keys.err(), webhook_secrets.err()].into_iter().flatten().flat_map(|error| error.problems);
+                Err(ConfigError { problems: problems.collect() })
+            }
         }
+    }
+
+    /// The service keys, or an error that says how to get one.
+    pub fn api_keys(&self) -> Result<Vec<ServiceKey>, ConfigError> {
+        let found = self.value(Name::ApiKeys, parse::api_keys)?;
+        found.ok_or_else(|| self.missing(Name::ApiKeys).expect("it is required and was not found").into())
     }
 
     /// How many replicas of Redis a write waits for.
@@ -124,6 +130,12 @@ impl Settings {
     pub fn redis(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
         let prefix = self.value(Name::KeyPrefix, parse::key_prefix)?.expect(HAS_DEFAULT);
         Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
+    }
+
+    /// The secret key of the Clerk instance, if there is one, and where its API is.
+    pub fn clerk(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
+        let api_url = self.value(Name::ClerkApiUrl, parse::clerk_api_url)?.expect(HAS_DEFAULT);
+        Ok(self.value(Name::ClerkSecretKey, parse::clerk_secret_key)?.map(|key| (key, api_url)))
     }
 
     /// Where the journal is.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, Pipeline, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info};
@@ -14,7 +14,7 @@ use tracing::{debug, error, info};
 use crate::ports::SharedError;
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, read};
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::scripts;
 use super::shared::{millis, one};
 use super::start::StartError;
@@ -127,6 +127,23 @@ impl Node {
         forget.arg(self.keys.nodes()).arg(ids.into_iter().collect::<Vec<_>>());
         let _ = one(&self.link, forget, ANSWER_TIME_MAX).await;
     }
+}
+
+/// Asks who is alive, without saying that anybody is here: everybody who beat lately, and TIME.
+pub(super) fn roll_call(keys: &Keys) -> Pipeline {
+    let mut question = redis::pipe();
+    question.cmd("TIME").cmd("ZRANGE").arg(keys.nodes()).arg(0).arg(-1).arg("WITHSCORES");
+    question
+}
+
+/// The journals of the nodes that run, one for each.
+pub(super) fn journals(replies: Vec<Value>) -> Result<Vec<String>, SharedError> {
+    let [time, beats] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
+    let (seconds, _) = read::<(u64, u64)>(time)?;
+    let since_ms = (seconds * 1_000).saturating_sub(millis(SILENCE_MAX));
+    let beats = read::<Vec<(String, f64)>>(beats)?.into_iter().map(|(id, at)| Beat { id, at_ms: at as u64 });
+    let running = beats.filter(|beat| beat.is_running() && beat.at_ms >= since_ms);
+    Ok(running.filter_map(|beat| beat.journal().map(str::to_owned)).collect())
 }
 
 /// The heartbeat of this node.

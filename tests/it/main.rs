@@ -2,6 +2,7 @@
 
 mod bounded;
 mod change_stream;
+mod check;
 mod cluster;
 mod commands;
 mod contract_checks;
