@@ -12,12 +12,14 @@ use crate::config::ConfigError;
 use crate::telemetry::ErrorChain;
 
 mod bodies;
+mod caller;
 mod check;
 mod client;
 mod completions;
 mod dev;
 mod evict;
 mod healthcheck;
+mod inspect;
 mod journal;
 mod keys;
 mod migrate;
@@ -59,6 +61,8 @@ enum Verb {
     /// Makes service keys
     #[command(subcommand)]
     Keys(keys::Verb),
+    /// Shows what every tier and Clerk say of a user, side by side
+    Inspect(inspect::Args),
     /// Forgets what is remembered of users, on every node
     Evict(evict::Args),
     /// Asks the running service whether it lives, for containers
@@ -90,6 +94,7 @@ impl Cli {
             Verb::Check(args) => check::run(args, io),
             Verb::Migrate(args) => migrate::run(args, io),
             Verb::Keys(verb) => keys::run(verb),
+            Verb::Inspect(args) => inspect::run(args, io),
             Verb::Evict(args) => evict::run(args, io),
             Verb::Healthcheck(args) => healthcheck::run(args, io),
             Verb::Completions(args) => completions::run(args),

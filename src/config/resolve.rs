@@ -132,10 +132,16 @@ impl Settings {
         Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
     }
 
-    /// The secret key of the Clerk instance, if there is one, and where its API is.
-    pub fn clerk(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
+    /// The secret key of the Clerk instance, or an error that says where to get one; and where its API is.
+    pub fn clerk(&self) -> Result<(SecretString, String), ConfigError> {
         let api_url = self.value(Name::ClerkApiUrl, parse::clerk_api_url)?.expect(HAS_DEFAULT);
-        Ok(self.value(Name::ClerkSecretKey, parse::clerk_secret_key)?.map(|key| (key, api_url)))
+        Ok((self.clerk_secret_key()?, api_url))
+    }
+
+    /// The secret key alone.
+    pub fn clerk_secret_key(&self) -> Result<SecretString, ConfigError> {
+        let found = self.value(Name::ClerkSecretKey, parse::clerk_secret_key)?;
+        found.ok_or_else(|| self.missing(Name::ClerkSecretKey).expect("it is required and was not found").into())
     }
 
     /// Where the journal is.

@@ -11,6 +11,7 @@ mod evictions;
 mod freshness;
 mod headers;
 mod health;
+mod inspection;
 mod names;
 pub mod problem;
 mod readiness;
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
 pub use closing::end_connection;
+pub use inspection::{Facts, Inspection, OfMembership, OfOrganization, Tier};
 pub use readiness::Readiness;
 pub use routes::{metrics_routes, routes};
 

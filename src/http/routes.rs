@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource};
 
 use super::call::Call;
 use super::problem::{Code, Problem};
-use super::{checks, evictions, health, reads, webhooks};
+use super::{checks, evictions, health, inspection, reads, webhooks};
 
 /// Registers every route.
 pub fn routes(app: &mut ServiceConfig) {
@@ -16,6 +16,7 @@ pub fn routes(app: &mut ServiceConfig) {
             .route(web::delete().to(evictions::evict)),
     )
     .service(resource("/v1/users/{userId}/orgs/{org}", "GET").route(web::get().to(reads::membership)))
+    .service(resource("/v1/users/{userId}/inspection", "GET").route(web::get().to(inspection::inspection)))
     .service(resource("/v1/checks", "POST").route(web::post().to(checks::checks)))
     .service(resource("/webhooks/clerk", "POST").route(web::post().to(webhooks::take)))
     .service(resource("/livez", "GET").route(web::get().to(health::livez)))

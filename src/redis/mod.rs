@@ -28,6 +28,7 @@ mod stream;
 mod tail;
 mod token;
 mod walk;
+mod window;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

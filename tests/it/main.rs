@@ -17,6 +17,7 @@ mod dev;
 mod eventual;
 mod evictions;
 mod faults;
+mod inspect;
 mod interleavings;
 mod journal;
 mod journal_commands;

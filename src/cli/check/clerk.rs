@@ -25,7 +25,7 @@ pub(super) struct Found {
 }
 
 pub(super) async fn look(settings: &Settings) -> Found {
-    let Ok(Some((secret_key, api_url))) = settings.clerk() else {
+    let Ok((secret_key, api_url)) = settings.clerk() else {
         return Found { lines: vec![not_looked_at(KEY, "CLERK_SECRET_KEY and CLERK_API_URL")], instance: None };
     };
     let Ok(clerk) = Clerk::new(clerk::Settings { secret_key, api_url, rate: 1 }) else {

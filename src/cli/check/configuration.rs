@@ -78,7 +78,7 @@ fn value(shown: &Shown) -> String {
 
 fn key_kind(settings: &Settings, source: &Source) -> Line {
     let name = Name::ClerkSecretKey.setting().variable;
-    let key = settings.clerk().ok().flatten().map(|(key, _)| key);
+    let key = settings.clerk_secret_key();
     let key = key.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
     match () {
         () if key.starts_with("sk_live_") => Line::ok(name, format!("sk_live_: of a production instance ({source})")),

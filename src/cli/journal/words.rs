@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::cli::output::Colour;
 
 /// How long, in one unit: `3 s`, `12 min`, `5 h`, `4 days`.
-pub(super) fn span(ms: i64) -> String {
+pub(in crate::cli) fn span(ms: i64) -> String {
     let seconds = ms.max(0) / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),
