@@ -85,6 +85,8 @@ async fn what_is_remembered_stands_beside_what_it_outranks() {
     let line = text.lines().find(|line| line.starts_with(WORKS)).unwrap_or_else(|| panic!("no line: {text}"));
     assert!(line.contains("org:admin") && line.contains("ended ") && line.contains(" ago"), "{text}");
     assert_eq!(text.lines().count(), 3, "the others are left out: {text}");
+    let text = through(&rollcall, &[ADA, "willow-ledger"]).ends_with(0).out();
+    assert_eq!(text.lines().last().map(|line| line.split_whitespace().collect()), Some(vec!["willow-ledger", "-"]), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     }
     match args.json {
         true => output::json(&found)?,
-        false => output::table(&table::of(&found)).iter().try_for_each(|line| output::line(line))?,
+        false => output::table(&table::of(&found, args.org.as_ref())).iter().try_for_each(|line| output::line(line))?,
     }
     let is_one_missing =
         [&found.local, &found.shared, &found.origin].into_iter().any(|tier| matches!(tier, Tier::Unavailable { .. }));

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::cli::journal::span;
 use crate::cli::output::Colour;
-use crate::domain::{Membership, OrganizationId};
+use crate::domain::{Membership, OrganizationId, OrganizationRef};
 use crate::http::{Facts, Inspection, Tier};
 
 type Cell = (String, Option<Colour>);
 
-/// The rows: who it is, how old each reading is, then the organizations.
-pub(super) fn of(found: &Inspection) -> Vec<Vec<Cell>> {
+/// The rows: who it is, how old each reading is, then the organizations; the one that was asked about also if nobody names it.
+pub(super) fn of(found: &Inspection, asked: Option<&OrganizationRef>) -> Vec<Vec<Cell>> {
     let tiers = [&found.local, &found.shared, &found.origin];
     let mut rows = vec![["", "local", "shared", "origin", "remembered"].map(|title| (title.to_owned(), None)).to_vec()];
     let mut first = vec![(found.user_id.to_string(), None)];
@@ -23,7 +23,17 @@ pub(super) fn of(found: &Inspection) -> Vec<Vec<Cell>> {
         row.push((found.facts.as_ref().map(|facts| of_organization(facts, tiers, &organization)).unwrap_or_default(), None));
         rows.push(row);
     }
+    if let Some(asked) = asked.filter(|_| rows.len() == 2) {
+        let mut row = vec![(asked.as_str().to_owned(), None)];
+        row.extend(tiers.map(|tier| (if is_reading(tier) { "-" } else { "" }.to_owned(), None)));
+        rows.push(row);
+    }
     rows
+}
+
+/// Whether it says anything of the user.
+fn is_reading(tier: &Tier) -> bool {
+    matches!(tier, Tier::List { .. } | Tier::UserUnknown { .. })
 }
 
 /// Every organization that any of them names, with its slug as the first of them has it.
@@ -67,10 +77,10 @@ fn of_user(found: &Inspection) -> String {
 
 fn role(tier: &Tier, organization: &OrganizationId) -> String {
     let row = memberships(tier).iter().find(|membership| membership.organization_id == *organization);
-    match (row, tier) {
-        (Some(membership), _) => membership.role.clone(),
-        (None, Tier::List { .. } | Tier::UserUnknown { .. }) => "-".to_owned(),
-        (None, Tier::Nothing | Tier::Absent | Tier::NotAsked | Tier::Unavailable { .. }) => String::new(),
+    match row {
+        Some(membership) => membership.role.clone(),
+        None if is_reading(tier) => "-".to_owned(),
+        None => String::new(),
     }
 }
 
