@@ -13,7 +13,7 @@ use crate::clock;
 use crate::ports::OriginError;
 
 /// Start does not wait longer for it.
-pub(super) const TIME_MAX: Duration = Duration::from_secs(2);
+const TIME_MAX: Duration = Duration::from_secs(2);
 /// A key set is a few kilobytes.
 pub(super) const BYTES_MAX: usize = 1024 * 1024;
 

@@ -8,9 +8,12 @@ use tokio::time::timeout;
 
 use super::client::Clerk;
 use super::exchange::{self, ExchangeError, Reply};
-use super::jwks::{BYTES_MAX, TIME_MAX, key_set_of};
+use super::jwks::{BYTES_MAX, key_set_of};
 use crate::clock;
 use crate::ports::OriginError;
+
+/// An operator can wait longer than a start.
+const TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What Clerk answered.
 #[derive(Debug)]
