@@ -37,9 +37,9 @@ pub enum Problem {
     #[error("{first} and {second}: {rule}")]
     Relation {
         /// One.
-        first: Shown,
+        first: Box<Shown>,
         /// The other.
-        second: Shown,
+        second: Box<Shown>,
         /// What must hold between them.
         rule: String,
     },

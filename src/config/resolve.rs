@@ -238,7 +238,7 @@ impl Settings {
     }
 
     fn relation(&self, first: Name, second: Name, rule: &str) -> Problem {
-        Problem::Relation { first: self.shown(first), second: self.shown(second), rule: rule.to_owned() }
+        Problem::Relation { first: self.shown(first).into(), second: self.shown(second).into(), rule: rule.to_owned() }
     }
 }
 

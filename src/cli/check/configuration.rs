@@ -34,7 +34,8 @@ fn lines_of(settings: &Settings, name: Name, problems: &[(Option<Name>, Problem)
 fn name_of(problem: &Problem) -> Option<Name> {
     match problem {
         Problem::Missing { name, .. } => Some(*name),
-        Problem::Malformed { shown, .. } | Problem::Relation { first: shown, .. } => Some(shown.name),
+        Problem::Malformed { shown, .. } => Some(shown.name),
+        Problem::Relation { first, .. } => Some(first.name),
         Problem::UnknownKey { .. } | Problem::File { .. } => None,
     }
 }
