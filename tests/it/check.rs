@@ -1,6 +1,7 @@
 //! `rollcall check` as an operator meets it: what is wrong, each on a line of its own that names the fix; nothing is changed,
 //! nothing hangs, and no secret is told.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rollcall::dev::{Act, Faults, INSTANCE_ID, Options, Rule, StandIn, World as ClerkWorld};
@@ -266,6 +267,17 @@ async fn what_hangs_costs_its_own_lines_only() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     checked.names_the_fix("clerk key", "fail", &["in time"], &["CLERK_API_URL"]);
     checked.names_the_fix("redis", "fail", &["it cannot be reached"], &["start Redis"]).finds("journal", &[]);
+}
+
+/// Somebody was to write it, and never comes.
+#[test]
+fn a_file_that_nobody_writes_is_not_waited_for() {
+    let shell = Shell::new().set("CLERK_SECRET_KEY_FILE", "pipe");
+    let made = Command::new("mkfifo").arg(shell.folder().join("pipe")).status().expect("coreutils are installed");
+    assert!(made.success());
+    let began = Instant::now();
+    shell.run(&["check"]).ends_with(1).says(&["cannot be read in time"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
