@@ -3,14 +3,16 @@
 //! Two kinds of threads: the server's workers, which touch only the local tier, and the I/O runtime given by the caller, which
 //! owns connections, flights, the stream's reader and every piece of background work. The I/O runtime ends last.
 
+mod listen;
+mod rotation;
+
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Server, Service};
-use actix_web::{HttpServer, web};
+use actix_web::web;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
@@ -23,7 +25,7 @@ use crate::cache::{Cache, Parts};
 use crate::clerk::{self, Clerk, WellKnown};
 use crate::config::{Config, TokenKeys};
 use crate::http::auth;
-use crate::http::{self, Readiness, State};
+use crate::http::{Readiness, State};
 use crate::ingest::{Applier, Intake, Repair, Sweep, Upkeep, Worker};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::memory::MemoryStream;
@@ -32,6 +34,9 @@ use crate::protocol::facts::DEAD_FOR;
 use crate::redis::{self, Redis};
 use crate::session::{Keys, Sessions};
 use crate::webhook::Secrets;
+
+use listen::{Listening, listen, listen_for_metrics};
+pub use rotation::Rotation;
 
 /// Requests under way at a shutdown have this long to end.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
@@ -45,8 +50,8 @@ const REPAIR_MARGIN: Duration = Duration::from_secs(60);
 
 /// A service that is listening and not yet running.
 pub struct App {
-    address: SocketAddr,
-    server: Server,
+    main: Listening,
+    metrics: Option<Listening>,
     state: web::Data<State>,
     redis: Option<Arc<Redis>>,
     /// Closed at the end, if it is this node's own.
@@ -115,9 +120,7 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     });
     let applier = Arc::new(Applier::new(cache.clone(), shared.tier.clone(), shared.stream.clone()));
     let secrets = Secrets::parse(&config.webhook_secrets).context("CLERK_WEBHOOK_SIGNING_SECRET")?;
-    for number in secrets.short() {
-        warn!(secret = number, "a webhook secret is short: 24 bytes are usual");
-    }
+    rotation::warn_of_short(&secrets);
     let left = Arc::new(Notify::new());
     let intake = Arc::new(Intake::new(secrets, journal.clone(), applier.clone(), config.journal_keep, left.clone()));
     // What a change outranks: readings that are still answered, and for a while those of an origin that lags behind it.
@@ -159,8 +162,9 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     let keys = ArcSwap::from_pointee(auth::Keys::new(config.api_keys.clone()));
     let is_session_cookie_read = config.tokens.is_cookie_read;
     let state = web::Data::new(State { cache, applier, intake, keys, sessions, is_session_cookie_read, readiness, registry });
-    let (server, address) = listen(&config, state.clone())?;
-    Ok(App { address, server, state, redis: shared.redis, journal: None, background, shutdown_delay: config.shutdown_delay })
+    let main = listen(config.listen, state.clone())?;
+    let metrics = config.metrics_listen.map(|address| listen_for_metrics(address, state.clone())).transpose()?;
+    Ok(App { main, metrics, state, redis: shared.redis, journal: None, background, shutdown_delay: config.shutdown_delay })
 }
 
 /// Session tokens, and where their keys come from.
@@ -204,34 +208,22 @@ async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> 
     Ok(Shared { tier: Some(redis.shared()), stream: redis.stream(), fence: redis.fence(), redis: Some(redis), memory: None })
 }
 
-fn listen(config: &Config, state: web::Data<State>) -> anyhow::Result<(Server, SocketAddr)> {
-    let listener = TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    let app = move || {
-        actix_web::App::new().app_data(state.clone()).configure(http::routes).wrap_fn(|request, service| {
-            let answer = service.call(request);
-            async { Ok(http::end_connection(answer.await?)) }
-        })
-    };
-    let server = HttpServer::new(app)
-        .disable_signals()
-        .shutdown_timeout(DRAIN_TIME_MAX.as_secs())
-        .listen(listener)
-        .with_context(|| format!("cannot listen on {address}"))?
-        .run();
-    Ok((server, address))
-}
-
 impl App {
     /// Where it listens: the real port, also when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.main.address
+    }
+
+    /// Where it gives metrics without a key, if it does.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|listening| listening.address)
     }
 
     /// Serves until `shutdown` resolves; then: not ready and no connection kept, the shutdown delay, stop accepting, drain,
     /// stop the background. Another process that took the journal meanwhile ends it at once, as a failure.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let handle = self.server.handle();
+        let handle = self.main.server.handle();
+        let metrics = self.metrics.map(|metrics| (metrics.server.handle(), tokio::spawn(metrics.server)));
         let (state, journal, delay) = (self.state.clone(), self.journal.clone(), self.shutdown_delay);
         let is_taken_over = Arc::new(AtomicBool::new(false));
         let noting = is_taken_over.clone();
@@ -249,8 +241,13 @@ impl App {
                 }
             }
         });
-        let served = self.server.await.context("the server failed");
+        let served = self.main.server.await.context("the server failed");
         stopping.abort();
+        if let Some((handle, serving)) = metrics {
+            // Last: whoever watches sees the drain to its end.
+            handle.stop(false).await;
+            let _ = serving.await;
+        }
         self.background.stop().await;
         if let Some(redis) = &self.redis {
             redis.stop().await;

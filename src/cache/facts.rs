@@ -4,7 +4,7 @@
 //! one counter. Facts are merged, never replaced, and go after 30 minutes, or sooner when there are a million: then a
 //! reading that began before the youngest one lost is no answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 
 use prometheus_client::metrics::counter::Counter;
@@ -48,6 +48,19 @@ struct Memory {
     order: VecDeque<(Moment, Key)>,
     /// Readings begun before this may have been outranked by a fact that is gone.
     floor: Moment,
+}
+
+/// What is remembered of a user and of some memberships and organizations: for an operator.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// Of the user.
+    pub user: Option<UserFact>,
+    /// Of the memberships.
+    pub memberships: Vec<(MembershipId, MembershipFact)>,
+    /// Of their organizations.
+    pub organizations: Vec<(OrganizationId, OrganizationFact)>,
+    /// Readings begun before this are no answers, if any are not.
+    pub doubted_before: Option<Moment>,
 }
 
 #[derive(Debug, Clone)]
@@ -184,6 +197,22 @@ impl Facts {
         let outranked = outrank(user, as_of, memberships, &*memory);
         self.believed.inc_by(outranked.believed as u64);
         outranked
+    }
+
+    /// What is remembered of the user, of these memberships and of their organizations.
+    pub fn recall<'a>(&self, user: &UserId, rows: impl Iterator<Item = &'a Membership>) -> Recalled {
+        let (memberships, organizations): (BTreeSet<_>, BTreeSet<_>) =
+            rows.map(|row| (row.membership_id.clone(), row.organization_id.clone())).unzip();
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        let doubted_before = Moment::from_micros(self.doubted_before.load(Ordering::Acquire)).max(memory.floor);
+        let membership = |id: MembershipId| memory.membership(&id).cloned().map(|fact| (id, fact));
+        let organization = |id: OrganizationId| memory.organization(&id).cloned().map(|fact| (id, fact));
+        Recalled {
+            user: memory.user(user).cloned(),
+            memberships: memberships.into_iter().filter_map(membership).collect(),
+            organizations: organizations.into_iter().filter_map(organization).collect(),
+            doubted_before: Some(doubted_before).filter(|at| *at > Moment::ZERO),
+        }
     }
 
     /// Compares a list with a later reading of the user, both under the facts of this moment.

@@ -3,7 +3,7 @@
 //!
 //! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
 //! comes after it; `known` the readings at hand; `asking` how the origin is asked; `flight` one origin read and who waits
-//! for it; `fill` what such a read does; `differences` what it says that no message told, for the sweep. The stream's
+//! for it; `fill` what such a read does; `differences` what it says that no message told, for the sweep; `inspect` what an operator is told. The stream's
 //! reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
 
 mod answer;
@@ -14,6 +14,7 @@ mod facts;
 mod fill;
 mod flight;
 mod flown;
+mod inspect;
 mod known;
 mod local;
 mod miss;
@@ -34,7 +35,9 @@ use tokio::runtime::Handle;
 pub use answer::{Answer, Ask, Content, Question, ReadError, Source};
 pub use counts::Counts;
 pub use differences::{Difference, Settled};
+pub use facts::Recalled;
 pub use facts::TokenStanding;
+pub use inspect::{Inspection, Seen};
 pub use refresh::Reread;
 
 use crate::clock;

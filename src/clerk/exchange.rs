@@ -103,7 +103,17 @@ impl ExchangeError {
 
 /// Sends one GET and reads its answer, at most `bytes_max` of it. Dropping it drops the connection's use, nothing else.
 pub(super) async fn get(http: &reqwest::Client, url: &str, bytes_max: usize) -> Result<Reply, ExchangeError> {
-    let response = http.get(url).send().await.map_err(failed)?;
+    let response = send(http, url).await?;
+    read(response, bytes_max).await
+}
+
+/// The first half of it: an answer has begun.
+pub(super) async fn send(http: &reqwest::Client, url: &str) -> Result<Response, ExchangeError> {
+    http.get(url).send().await.map_err(failed)
+}
+
+/// The second half: what it means.
+pub(super) async fn read(response: Response, bytes_max: usize) -> Result<Reply, ExchangeError> {
     match response.status() {
         StatusCode::OK if is_json(&response) => body(response, bytes_max).await.map(Reply::Body),
         StatusCode::OK => Err(ExchangeError::Malformed { what: "an answer that is not JSON" }),

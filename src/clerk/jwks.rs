@@ -15,7 +15,7 @@ use crate::ports::OriginError;
 /// Start does not wait longer for it.
 const TIME_MAX: Duration = Duration::from_secs(2);
 /// A key set is a few kilobytes.
-const BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 1024 * 1024;
 
 impl Clerk {
     /// The instance that the secret key belongs to, `ins_…`; none when Clerk shows no key.
@@ -52,10 +52,15 @@ impl Clerk {
     async fn key_set(&self) -> Result<Jwks, ExchangeError> {
         let url = self.url("jwks");
         let exchange = exchange::get(self.http(), &url, BYTES_MAX);
-        match timeout(TIME_MAX, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))? {
-            Reply::Body(body) => Jwks::parse(&body).map_err(|_| ExchangeError::Malformed { what: "a key set we cannot read" }),
-            Reply::NotFound => Err(ExchangeError::Malformed { what: "no key set" }),
-        }
+        key_set_of(timeout(TIME_MAX, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))?)
+    }
+}
+
+/// The key set in an answer.
+pub(super) fn key_set_of(reply: Reply) -> Result<Jwks, ExchangeError> {
+    match reply {
+        Reply::Body(body) => Jwks::parse(&body).map_err(|_| ExchangeError::Malformed { what: "a key set we cannot read" }),
+        Reply::NotFound => Err(ExchangeError::Malformed { what: "no key set" }),
     }
 }
 

@@ -12,6 +12,7 @@ mod counts;
 mod exchange;
 mod gather;
 mod jwks;
+mod look;
 mod public_keys;
 #[cfg(test)]
 mod script;
@@ -21,4 +22,5 @@ mod wire;
 pub use budget::rate_by_key_kind;
 pub use client::{Clerk, Settings, SettingsError};
 pub use counts::Counts;
+pub use look::{Offset, Seen};
 pub use public_keys::WellKnown;

@@ -3,20 +3,18 @@
 //! Through a running service (`--server`), which carries it to all others; or straight through Redis, for when none can be
 //! reached (`through_redis`). Confirmed or failed: a user whose eviction was not confirmed makes the exit code 1 (I8).
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, StatusCode, Url};
-use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use super::caller::{self, Caller};
 use super::output::{self, Colour};
 use super::{Usage, client};
-use crate::config::{ConfigError, Environment, read_secret};
 use crate::domain::UserId;
 use crate::telemetry::ErrorChain;
 
@@ -35,15 +33,8 @@ pub(super) struct Args {
     /// All users (through Redis only)
     #[arg(long, conflicts_with_all = ["users", "server"])]
     all: bool,
-    /// A running service, such as http://127.0.0.1:8787
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
-    /// A service key of scope evict; better by file or variable: a command line can be seen by others [env: ROLLCALL_KEY]
-    #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
-    key: Option<String>,
-    /// The file that holds the service key [env: ROLLCALL_KEY_FILE]
-    #[arg(long, value_name = "PATH")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    caller: Caller,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -71,7 +62,7 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     if args.all {
         return report_all(&args, io.block_on(through_redis::everybody())?);
     }
-    let evictions = match &args.server {
+    let evictions = match &args.caller.server {
         Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
         None => io.block_on(through_redis::users(&args.users))?,
     };
@@ -94,7 +85,7 @@ fn report_all(args: &Args, values: usize) -> anyhow::Result<ExitCode> {
 
 async fn through_server(args: &Args, server: Url) -> anyhow::Result<Vec<Eviction>> {
     let client = client::client(&server, ANSWER_MAX)?;
-    let authorization = format!("Bearer {}", key(args)?.expose_secret());
+    let authorization = args.caller.authorization()?;
     let mut evictions = Vec::with_capacity(args.users.len());
     for user in &args.users {
         let error = evict(&client, &server, &authorization, user).await.err();
@@ -109,27 +100,8 @@ async fn evict(client: &Client, server: &Url, authorization: &str, user: &UserId
     let answer = client.delete(url).header(AUTHORIZATION, authorization).send().await;
     match answer.map_err(reqwest::Error::without_url).context("no answer")?.status() {
         StatusCode::NO_CONTENT => Ok(()),
-        StatusCode::UNAUTHORIZED => anyhow::bail!("401: the service does not know this key"),
-        StatusCode::FORBIDDEN => anyhow::bail!("403: the key's scope is not evict or admin"),
         StatusCode::SERVICE_UNAVAILABLE => anyhow::bail!("503: not confirmed on every node; try again"),
-        status => anyhow::bail!("{status}"),
-    }
-}
-
-/// Flags over environment, as everywhere.
-fn key(args: &Args) -> anyhow::Result<SecretString> {
-    let environment = Environment::of_process();
-    let from_file = |path: &Path, by| read_secret(path, by).map_err(ConfigError::from);
-    if let Some(key) = &args.key {
-        return Ok(key.trim().into());
-    }
-    if let Some(path) = &args.key_file {
-        return Ok(from_file(path, "--key-file")?);
-    }
-    match (environment.get("ROLLCALL_KEY"), environment.get("ROLLCALL_KEY_FILE")) {
-        (Some(key), _) => Ok(key.into()),
-        (None, Some(path)) => Ok(from_file(Path::new(path), "ROLLCALL_KEY_FILE")?),
-        (None, None) => Err(Usage("--server needs a service key: --key-file, --key or ROLLCALL_KEY".to_owned()).into()),
+        status => Err(caller::refusal(status, "evict or admin")),
     }
 }
 

@@ -18,7 +18,7 @@ mod stats;
 mod words;
 
 pub(super) use chosen::Chosen;
-pub(super) use words::age;
+pub(super) use words::{age, span};
 
 /// What can be done with the journal.
 #[derive(Subcommand)]

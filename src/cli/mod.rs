@@ -12,11 +12,14 @@ use crate::config::ConfigError;
 use crate::telemetry::ErrorChain;
 
 mod bodies;
+mod caller;
+mod check;
 mod client;
 mod completions;
 mod dev;
 mod evict;
 mod healthcheck;
+mod inspect;
 mod journal;
 mod keys;
 mod migrate;
@@ -51,11 +54,15 @@ enum Verb {
     /// Looks at the journal: what was received, and what became of it
     #[command(subcommand)]
     Journal(journal::Verb),
+    /// Looks whether a service could start here, and says what to do where not
+    Check(check::Args),
     /// Brings the journal's database to the form of this release
     Migrate(migrate::Args),
     /// Makes service keys
     #[command(subcommand)]
     Keys(keys::Verb),
+    /// Shows what every tier and Clerk say of a user, side by side
+    Inspect(inspect::Args),
     /// Forgets what is remembered of users, on every node
     Evict(evict::Args),
     /// Asks the running service whether it lives, for containers
@@ -84,8 +91,10 @@ impl Cli {
             Verb::Dev(args) => dev::run(args, io),
             Verb::Replay(args) => replay::run(args, io),
             Verb::Journal(verb) => journal::run(verb, io),
+            Verb::Check(args) => check::run(args, io),
             Verb::Migrate(args) => migrate::run(args, io),
             Verb::Keys(verb) => keys::run(verb),
+            Verb::Inspect(args) => inspect::run(args, io),
             Verb::Evict(args) => evict::run(args, io),
             Verb::Healthcheck(args) => healthcheck::run(args, io),
             Verb::Completions(args) => completions::run(args),

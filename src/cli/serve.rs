@@ -1,7 +1,7 @@
 //! `rollcall serve`: the service itself, from configuration to the last drained request.
 //!
 //! Order of an end: the first SIGTERM or SIGINT resolves `run_until`'s future, which stops accepting and drains; the I/O
-//! runtime ends after it, in `main`. A second signal ends the process where it stands.
+//! runtime ends after it, in `main`. A second signal ends the process where it stands. SIGHUP ends nothing: see `reload`.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use crate::config::{Environment, Settings, Typed};
 use crate::{app, telemetry};
 
+mod reload;
+
 /// Arguments of `serve`: every setting has a flag.
 #[derive(clap::Args)]
 #[command(after_help = "Exit codes: 0 stopped when told to, 1 failed or told twice, 2 typed wrongly, 78 bad configuration")]
@@ -23,7 +25,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
-    let settings = Settings::gather(&args.typed, &Environment::of_process())?;
+    let place = reload::Place { typed: args.typed, environment: Environment::of_process() };
+    let settings = Settings::gather(&place.typed, &place.environment)?;
     let config = settings.resolve()?;
     telemetry::init(&settings.logging()?);
     #[cfg(feature = "rule-switches")]
@@ -34,8 +37,11 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     actix_web::rt::System::new().block_on(async {
         // Before the listener is bound: who sees the port open may already send a signal.
         let shutdown = told_to_stop(io)?;
+        let hangups = reload::hangups(io)?;
         let app = app::build(config, io.clone()).await.context("cannot start")?;
-        tracing::info!(address = %app.address(), version = super::VERSION, "listening");
+        io.spawn(reload::run(hangups, place, app.rotation()));
+        let metrics = app.metrics_address().map(tracing::field::display);
+        tracing::info!(address = %app.address(), metrics, version = super::VERSION, "listening");
         app.run_until(shutdown).await.context("stopped")
     })?;
     tracing::info!("stopped");

@@ -37,9 +37,9 @@ pub enum Problem {
     #[error("{first} and {second}: {rule}")]
     Relation {
         /// One.
-        first: Shown,
+        first: Box<Shown>,
         /// The other.
-        second: Shown,
+        second: Box<Shown>,
         /// What must hold between them.
         rule: String,
     },
@@ -67,18 +67,29 @@ pub enum Problem {
 
 /// A setting as it is shown to people: its variable, its value unless secret, and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown(String);
+pub struct Shown {
+    /// Which.
+    pub name: Name,
+    /// None where it is a secret, and where there is none.
+    pub value: Option<String>,
+    /// Where it was written.
+    pub source: Source,
+}
 
 impl Shown {
     pub(super) fn new(name: Name, value: Option<&str>, source: &Source) -> Self {
-        let value = value.filter(|_| !name.setting().is_secret).map(|value| format!(" = {value}"));
-        Self(format!("{}{} ({source})", name.setting().variable, value.unwrap_or_default()))
+        let value = value.filter(|_| !name.setting().is_secret).map(str::to_owned);
+        Self { name, value, source: source.clone() }
     }
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.name.setting().variable)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, " ({})", self.source)
     }
 }
 

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use toml::{Table, Value};
 
 use super::args::Typed;
-use super::error::{ConfigError, Problem};
+use super::error::Problem;
 use super::layers::{Environment, Given, Source};
 use super::table::{Name, Setting, TABLE};
 
@@ -25,7 +25,7 @@ pub(super) struct FileLayer {
 
 impl FileLayer {
     /// Reads the file named by flag or variable, or `rollcall.toml` where the process was started, if there is one.
-    pub(super) fn read(typed: &Typed, environment: &Environment) -> Result<Self, ConfigError> {
+    pub(super) fn read(typed: &Typed, environment: &Environment) -> Result<Self, Problem> {
         let setting = Name::ConfigFile.setting();
         let flag = typed.get(setting.name).map(|path| (path, setting.typed()));
         let named = flag.or_else(|| environment.get(setting.variable).map(|path| (path, setting.variable.to_owned())));
@@ -39,21 +39,16 @@ impl FileLayer {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Problem::File { path: path.to_owned(), by, why: format!("line {line}: {}", error.message()) }
         })?;
-        let layer = Self { path: path.to_owned(), table };
-        layer.refuse_unknown_keys()?;
-        Ok(layer)
+        Ok(Self { path: path.to_owned(), table })
     }
 
-    fn refuse_unknown_keys(&self) -> Result<(), ConfigError> {
+    /// Its keys that are none of ours. What else it says is no worse for them.
+    pub(super) fn unknown_keys(&self) -> Vec<Problem> {
         let accepted: Vec<String> = TABLE.iter().filter(|setting| setting.name != Name::ConfigFile).flat_map(keys).collect();
         let unknown = self.table.keys().filter(|key| !accepted.contains(key));
-        let problems: Vec<_> = unknown
-            .map(|key| Problem::UnknownKey { key: key.clone(), path: self.path.clone(), accepted: accepted.join(", ") })
-            .collect();
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(ConfigError { problems }),
-        }
+        let problem =
+            |key: &String| Problem::UnknownKey { key: key.clone(), path: self.path.clone(), accepted: accepted.join(", ") };
+        unknown.map(problem).collect()
     }
 
     /// What the file says of a setting.

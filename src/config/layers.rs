@@ -96,20 +96,29 @@ const OLD_WEBHOOK_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
 impl Settings {
     /// Reads the layers. Fails with everything that could not be read.
     pub fn gather(typed: &Typed, environment: &Environment) -> Result<Self, ConfigError> {
-        let file = FileLayer::read(typed, environment)?;
+        match Self::look(typed, environment) {
+            (settings, unread) if unread.is_empty() => Ok(settings),
+            (_, unread) => Err(ConfigError { problems: unread.into_iter().map(|(_, problem)| problem).collect() }),
+        }
+    }
+
+    /// The same for whoever shows all of it: what could be read, and what not, with the setting where it is of one.
+    pub fn look(typed: &Typed, environment: &Environment) -> (Self, Vec<(Option<Name>, Problem)>) {
+        let mut unread = Vec::new();
+        let file = FileLayer::read(typed, environment).unwrap_or_else(|problem| {
+            unread.push((None, problem));
+            FileLayer::default()
+        });
+        unread.extend(file.unknown_keys().into_iter().map(|problem| (None, problem)));
         let mut settings = Self { given: BTreeMap::new(), warnings: unknown_variables(environment) };
-        let mut problems = Vec::new();
         for setting in &TABLE {
             match settings.find(setting, typed, environment, &file) {
                 Ok(Some(given)) => _ = settings.given.insert(setting.name, given),
                 Ok(None) => {}
-                Err(problem) => problems.push(problem),
+                Err(problem) => unread.push((Some(setting.name), problem)),
             }
         }
-        match problems.is_empty() {
-            true => Ok(settings),
-            false => Err(ConfigError { problems }),
-        }
+        (settings, unread)
     }
 
     fn find(&mut self, setting: &Setting, typed: &Typed, env: &Environment, file: &FileLayer) -> Result<Option<Given>, Problem> {
@@ -144,8 +153,13 @@ impl Settings {
         self.given.get(&name)
     }
 
-    /// A setting for an error message.
-    pub(super) fn shown(&self, name: Name) -> Shown {
+    /// Where a setting was written; none: nowhere, and it has no default.
+    pub fn source(&self, name: Name) -> Option<&Source> {
+        self.given(name).map(|given| &given.source)
+    }
+
+    /// A setting as it is shown to people.
+    pub fn shown(&self, name: Name) -> Shown {
         match self.given(name) {
             Some(given) => Shown::new(name, Some(given.text.expose_secret()), &given.source),
             None => Shown::new(name, None, &Source::Default),

@@ -37,6 +37,8 @@ pub use tokens::{TokenKeys, Tokens};
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where metrics are given without a key, or nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// `sk_live_…` or `sk_test_…`.
     pub clerk_secret_key: SecretString,
     /// Base of the origin's API, without `/v1` and without a slash at the end.
@@ -71,6 +73,15 @@ pub struct Config {
     pub sweep: SweepPace,
     /// How long a stopping node still answers while not ready.
     pub shutdown_delay: Duration,
+}
+
+/// What may be exchanged while the service runs.
+#[derive(Debug, Clone)]
+pub struct Rotating {
+    /// Service keys.
+    pub api_keys: Vec<ServiceKey>,
+    /// `whsec_…`, one or several.
+    pub webhook_secrets: Vec<SecretString>,
 }
 
 /// What is logged, and how.

@@ -12,7 +12,8 @@ use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
 use super::tokens::{self, TokenKeys, Tokens};
-use super::{Config, LogFormat, Logging};
+use super::{Config, LogFormat, Logging, Rotating};
+use crate::http::auth::ServiceKey;
 use crate::ingest::SweepPace;
 use crate::protocol::freshness::{Bounds, Consistency};
 use crate::token::Policy;
@@ -44,6 +45,7 @@ impl Settings {
         let redis_replicas = keep(self.value(Name::RedisReplicas, parse::redis_replicas), &mut problems);
         let consistency = keep(self.value(Name::Consistency, parse::consistency), &mut problems);
         let listen = keep(self.value(Name::Listen, parse::listen), &mut problems);
+        let metrics_listen = keep(self.value(Name::MetricsListen, parse::listen), &mut problems);
         let key_prefix = keep(self.value(Name::KeyPrefix, parse::key_prefix), &mut problems);
         let local_bytes_max = keep(self.value(Name::LocalBytesMax, parse::bytes), &mut problems);
         let database_url = keep(self.value(Name::DatabaseUrl, parse::database_url), &mut problems);
@@ -54,6 +56,10 @@ impl Settings {
         if redis_replicas.is_some_and(|replicas| replicas > 0) && self.given(Name::RedisUrl).is_none() {
             let rule = "without Redis there are no replicas to wait for";
             problems.push(self.relation(Name::RedisReplicas, Name::RedisUrl, rule));
+        }
+        if metrics_listen.is_some_and(|metrics| metrics.port() != 0 && Some(metrics) == listen) {
+            let rule = "two listeners need two addresses: whoever reaches the one for metrics needs no key";
+            problems.push(self.relation(Name::MetricsListen, Name::Listen, rule));
         }
         let bounds = self.find_bounds(&mut problems);
         self.check_retention(journal_retention, bounds, &mut problems);
@@ -77,6 +83,7 @@ impl Settings {
             journal_retention: journal_retention.expect(HAS_DEFAULT),
             journal_keep: journal_keep.expect(HAS_DEFAULT),
             listen: listen.expect(HAS_DEFAULT),
+            metrics_listen,
             key_prefix: key_prefix.expect(HAS_DEFAULT),
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
@@ -96,6 +103,23 @@ impl Settings {
         found.ok_or_else(|| self.missing(Name::WebhookSecrets).expect("it is required and was not found").into())
     }
 
+    /// What may be exchanged while the service runs. Fails with everything that is wrong with it.
+    pub fn rotating(&self) -> Result<Rotating, ConfigError> {
+        match (self.api_keys(), self.webhook_secrets()) {
+            (Ok(api_keys), Ok(webhook_secrets)) => Ok(Rotating { api_keys, webhook_secrets }),
+            (api_keys, webhook_secrets) => {
+                let problems = [api_keys.err(), webhook_secrets.err()].into_iter().flatten().flat_map(|error| error.problems);
+                Err(ConfigError { problems: problems.collect() })
+            }
+        }
+    }
+
+    /// The service keys, or an error that says how to get one.
+    pub fn api_keys(&self) -> Result<Vec<ServiceKey>, ConfigError> {
+        let found = self.value(Name::ApiKeys, parse::api_keys)?;
+        found.ok_or_else(|| self.missing(Name::ApiKeys).expect("it is required and was not found").into())
+    }
+
     /// How many replicas of Redis a write waits for.
     pub fn redis_replicas(&self) -> Result<u32, ConfigError> {
         Ok(self.value(Name::RedisReplicas, parse::redis_replicas)?.expect(HAS_DEFAULT))
@@ -110,6 +134,18 @@ impl Settings {
     pub fn redis(&self) -> Result<Option<(SecretString, String)>, ConfigError> {
         let prefix = self.value(Name::KeyPrefix, parse::key_prefix)?.expect(HAS_DEFAULT);
         Ok(self.value(Name::RedisUrl, parse::redis_url)?.map(|url| (url, prefix)))
+    }
+
+    /// The secret key of the Clerk instance, or an error that says where to get one; and where its API is.
+    pub fn clerk(&self) -> Result<(SecretString, String), ConfigError> {
+        let api_url = self.value(Name::ClerkApiUrl, parse::clerk_api_url)?.expect(HAS_DEFAULT);
+        Ok((self.clerk_secret_key()?, api_url))
+    }
+
+    /// The secret key alone.
+    pub fn clerk_secret_key(&self) -> Result<SecretString, ConfigError> {
+        let found = self.value(Name::ClerkSecretKey, parse::clerk_secret_key)?;
+        found.ok_or_else(|| self.missing(Name::ClerkSecretKey).expect("it is required and was not found").into())
     }
 
     /// Where the journal is.
@@ -224,7 +260,7 @@ impl Settings {
     }
 
     fn relation(&self, first: Name, second: Name, rule: &str) -> Problem {
-        Problem::Relation { first: self.shown(first), second: self.shown(second), rule: rule.to_owned() }
+        Problem::Relation { first: self.shown(first).into(), second: self.shown(second).into(), rule: rule.to_owned() }
     }
 }
 

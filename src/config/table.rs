@@ -19,6 +19,7 @@ pub enum Name {
     RedisReplicas,
     DatabaseUrl,
     Listen,
+    MetricsListen,
     KeyPrefix,
     Ttl,
     Grace,
@@ -126,7 +127,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 28] = [
+pub const TABLE: [Setting; 29] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -220,6 +221,13 @@ pub const TABLE: [Setting; 28] = [
         "Address and port to listen on. `PORT` alone means `0.0.0.0:$PORT`.",
     )
     .default("127.0.0.1:8787"),
+    Setting::new(
+        Name::MetricsListen,
+        "ROLLCALL_METRICS_LISTEN",
+        Flag::Value("metrics-listen"),
+        "Address and port of a listener of its own for `/metrics`, which asks for no key there; `/livez` and `/readyz` too.",
+    )
+    .note("none: `/metrics` asks for an `admin` key"),
     Setting::new(
         Name::KeyPrefix,
         "ROLLCALL_KEY_PREFIX",

@@ -12,6 +12,7 @@ mod evictions;
 mod freshness;
 mod headers;
 mod health;
+mod inspection;
 mod names;
 pub mod problem;
 mod readiness;
@@ -25,8 +26,9 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 
 pub use closing::end_connection;
+pub use inspection::{Facts, Inspection, OfMembership, OfOrganization, Tier};
 pub use readiness::Readiness;
-pub use routes::routes;
+pub use routes::{metrics_routes, routes};
 
 use crate::cache::Cache;
 use crate::ingest::{Applier, Intake};

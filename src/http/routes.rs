@@ -2,18 +2,14 @@
 
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, Resource};
 
 use super::call::Call;
 use super::problem::{Code, Problem};
-use super::{checks, context, evictions, health, reads, webhooks};
+use super::{checks, context, evictions, health, inspection, reads, webhooks};
 
 /// Registers every route.
 pub fn routes(app: &mut ServiceConfig) {
-    let resource = |path: &str, allow: &'static str| {
-        web::resource(path)
-            .default_service(web::to(move |request: HttpRequest| async move { method_not_allowed(&request, allow) }))
-    };
     app.service(
         resource("/v1/users/{userId}/orgs", "GET, DELETE")
             .route(web::get().to(reads::list))
@@ -21,12 +17,25 @@ pub fn routes(app: &mut ServiceConfig) {
     )
     .service(resource("/v1/users/{userId}/orgs/{org}", "GET").route(web::get().to(reads::membership)))
     .service(resource("/v1/context", "GET").route(web::get().to(context::context)))
+    .service(resource("/v1/users/{userId}/inspection", "GET").route(web::get().to(inspection::inspection)))
     .service(resource("/v1/checks", "POST").route(web::post().to(checks::checks)))
     .service(resource("/webhooks/clerk", "POST").route(web::post().to(webhooks::take)))
     .service(resource("/livez", "GET").route(web::get().to(health::livez)))
     .service(resource("/readyz", "GET").route(web::get().to(health::readyz)))
     .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
     .default_service(web::to(route_unknown));
+}
+
+/// Registers what the listener for metrics answers: nobody needs a key there.
+pub fn metrics_routes(app: &mut ServiceConfig) {
+    app.service(resource("/metrics", "GET").route(web::get().to(health::open_metrics)))
+        .service(resource("/livez", "GET").route(web::get().to(health::livez)))
+        .service(resource("/readyz", "GET").route(web::get().to(health::readyz)))
+        .default_service(web::to(route_unknown));
+}
+
+fn resource(path: &str, allow: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move |request: HttpRequest| async move { method_not_allowed(&request, allow) }))
 }
 
 async fn route_unknown(request: HttpRequest) -> HttpResponse {

@@ -104,6 +104,11 @@ impl Intake {
         }
     }
 
+    /// From now on these secrets sign.
+    pub fn exchange_secrets(&self, secrets: Secrets) {
+        self.secrets.store(Arc::new(secrets));
+    }
+
     /// When the last message came, before this process started: whoever waits for silence must not begin anew with each start.
     pub async fn remember_last_seen(&self) {
         match self.journal.last_seen_ms().await {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Row};
 use tokio::time::{sleep, timeout};
@@ -34,6 +34,12 @@ const BUSY_TIME_MAX_MS: u32 = 1_000;
 const SQLITE_READERS_MAX: u32 = 4;
 /// Enough for the deliveries taken at once to overlap their round trips.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+
+/// The SQLite file that a URL names; none where it names a server.
+pub fn file_of(url: &SecretString) -> Option<&str> {
+    let path = url.expose_secret().strip_prefix("sqlite:")?.trim_start_matches("//");
+    Some(path.split('?').next().unwrap_or(path))
+}
 
 /// Why the journal cannot be opened. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +122,7 @@ impl Dialect {
 /// The database, connected.
 pub(super) struct Database {
     dialect: Dialect,
-    url: secrecy::SecretString,
+    url: SecretString,
     pool: AnyPool,
     writer: Option<Writer>,
     counts: Counts,
@@ -154,15 +160,13 @@ impl Database {
         &self.pool
     }
 
-    pub(super) fn url(&self) -> &secrecy::SecretString {
+    pub(super) fn url(&self) -> &SecretString {
         &self.url
     }
 
     /// The SQLite file.
     pub(super) fn file(&self) -> Option<&str> {
-        let url = Some(self.url.expose_secret()).filter(|_| self.dialect == Dialect::Sqlite)?;
-        let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-        Some(path.split('?').next().unwrap_or(path))
+        file_of(&self.url)
     }
 
     /// Writes: Ok means that it is durable. Work that fails leaves nothing behind. A drop leaves it to happen or not.

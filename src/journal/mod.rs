@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 pub use counts::Counts;
-pub use database::OpenError;
+pub use database::{OpenError, file_of};
 pub use filter::{Filter, State};
 pub use replays::{Replay, ReplayStanding, Selection};
 pub use rows::Row;

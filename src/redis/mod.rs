@@ -18,6 +18,7 @@ mod nodes;
 mod question;
 mod reason;
 mod replicas;
+mod report;
 mod scripts;
 mod sentinel;
 mod server;
@@ -28,11 +29,13 @@ mod stream;
 mod tail;
 mod token;
 mod walk;
+mod window;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use deadpool_redis::redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -46,6 +49,7 @@ use crate::protocol::freshness::{Bounds, Consistency};
 pub use counts::{Cause, Counts, Reason};
 pub use history::RedisHistory;
 pub use keys::Keys;
+pub use report::Report;
 pub use shared::RedisShared;
 pub use start::StartError;
 pub use stream::RedisStream;
@@ -57,6 +61,7 @@ use link::{Link, Maker};
 use links::Links;
 use nodes::{Alive, Heartbeat, Node};
 use sentinel::{NoPrimary, Sentinels};
+use start::ServerInfo;
 use tail::Tail;
 
 /// The stream is asked once in this part of the staleness bound.
@@ -127,7 +132,8 @@ impl Redis {
         Ok(redis)
     }
 
-    fn prepare(settings: Settings) -> Result<Self, StartError> {
+    /// The same, and looks at nothing: for whoever only reports.
+    pub fn prepare(settings: Settings) -> Result<Self, StartError> {
         let counts = Counts::default();
         let keys = Arc::new(Keys::new(&settings.prefix)?);
         let maker = Maker::new(&settings, keys.changes(), counts.clone())?;
@@ -172,15 +178,7 @@ impl Redis {
     /// Whether the server is one to rest on: its version, its eviction policy, its role; and whether it answers what the
     /// fence is moved by.
     pub async fn check(&self) -> Result<(), StartError> {
-        let made = self.maker.make().await;
-        if let (Err(_), Some(sentinels)) = (&made, self.maker.sentinels()) {
-            // Sentinels that answer and know no such primary will not come to know it by waiting.
-            let asking = self.maker.io.spawn(async move { sentinels.primary().await });
-            if let Ok(Err(NoPrimary::UnknownName { name })) = asking.await {
-                return Err(StartError::UnknownPrimary { name });
-            }
-        }
-        let (connection, server) = made.map_err(|what| StartError::Unreachable { what })?;
+        let (connection, server) = self.introduce().await?;
         let consistency = self.maker.server.consistency();
         server.check(consistency)?;
         match consistency {
@@ -189,6 +187,19 @@ impl Redis {
             Consistency::Eventual => {}
         }
         self.check_masters(consistency).await
+    }
+
+    /// A connection, and what the server says of itself.
+    async fn introduce(&self) -> Result<(MultiplexedConnection, ServerInfo), StartError> {
+        let made = self.maker.make().await;
+        if let (Err(_), Some(sentinels)) = (&made, self.maker.sentinels()) {
+            // Sentinels that answer and know no such primary will not come to know it by waiting.
+            let asking = self.maker.io.spawn(async move { sentinels.primary().await });
+            if let Ok(Err(NoPrimary::UnknownName { name })) = asking.await {
+                return Err(StartError::UnknownPrimary { name });
+            }
+        }
+        made.map_err(|what| StartError::Unreachable { what })
     }
 
     /// The other masters of a cluster.

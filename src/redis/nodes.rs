@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::redis;
+use deadpool_redis::redis::{self, Pipeline, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info};
@@ -14,7 +14,7 @@ use tracing::{debug, error, info};
 use crate::ports::SharedError;
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, read};
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::scripts;
 use super::shared::{millis, one};
 use super::start::StartError;
@@ -129,6 +129,24 @@ impl Node {
     }
 }
 
+/// Asks who is alive, without saying that anybody is here: everybody who beat lately, and TIME.
+pub(super) fn roll_call(keys: &Keys) -> Pipeline {
+    let mut question = redis::pipe();
+    question.cmd("TIME").cmd("ZRANGE").arg(keys.nodes()).arg(0).arg(-1).arg("WITHSCORES");
+    question
+}
+
+/// The journals of the nodes that run, one for each. A beat that lies ahead is from before the clock was set back.
+pub(super) fn journals(replies: Vec<Value>) -> Result<Vec<String>, SharedError> {
+    let [time, beats] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
+    let (seconds, micros) = read::<(u64, u64)>(time)?;
+    let now_ms = seconds * 1_000 + micros / 1_000;
+    let lately = now_ms.saturating_sub(millis(SILENCE_MAX))..=now_ms;
+    let beats = read::<Vec<(String, f64)>>(beats)?.into_iter().map(|(id, at)| Beat { id, at_ms: at as u64 });
+    let running = beats.filter(|beat| beat.is_running() && lately.contains(&beat.at_ms));
+    Ok(running.filter_map(|beat| beat.journal().map(str::to_owned)).collect())
+}
+
 /// The heartbeat of this node.
 pub(super) struct Heartbeat {
     pub node: Node,
@@ -188,5 +206,26 @@ impl Heartbeat {
             );
         }
         self.alive.0.has_stranger.store(has_stranger, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_beat_lately_and_is_no_candidate_runs() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let time = Value::Array(vec![text("1000"), text("500000")]);
+        let beats = [
+            ("a/lately", "1000500"),
+            ("b/long-ago", "990499"),
+            ("c/ahead", "1000501"),
+            ("d/candidate?", "1000000"),
+            ("e/still", "990500"),
+        ];
+        let beats = beats.iter().flat_map(|(id, at)| [text(id), text(at)]).collect();
+        assert_eq!(journals(vec![time, Value::Array(beats)]).expect("readable"), ["a", "e"]);
+        assert!(journals(Vec::new()).is_err());
     }
 }

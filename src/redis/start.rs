@@ -113,6 +113,12 @@ pub(super) struct ServerInfo {
     pub is_primary: bool,
     pub replid: String,
     pub eviction_policy: String,
+    /// Bytes in use, where it says so.
+    pub memory_used: Option<u64>,
+    /// Bytes it may use at most; 0: no limit of its own.
+    pub memory_max: Option<u64>,
+    /// Replicas connected to it.
+    pub replicas: Option<u32>,
     /// How INFO was refused, if it was.
     pub info_refused: Option<String>,
     /// How a script was refused, if one was.
@@ -140,6 +146,9 @@ impl ServerInfo {
             is_primary: of("role") == "master" || !rules::is_on(Rule::OnlyAPrimaryVouches),
             replid: of("master_replid"),
             eviction_policy: of("maxmemory_policy"),
+            memory_used: of("used_memory").parse().ok(),
+            memory_max: of("maxmemory").parse().ok(),
+            replicas: of("connected_slaves").parse().ok(),
             info_refused: None,
             scripts_refused: None,
         }
@@ -147,27 +156,29 @@ impl ServerInfo {
 
     /// Whether the protocol can rest on this server.
     pub(super) fn check(&self, consistency: Consistency) -> Result<(), StartError> {
+        self.refusals(consistency).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that it cannot, what weighs most first.
+    pub(super) fn refusals(&self, consistency: Consistency) -> Vec<StartError> {
+        let no_scripts = self.scripts_refused.clone().map(|what| StartError::NoScripts { what });
         if consistency == Consistency::Eventual {
             // Whatever it is called and whatever it says of itself: it must run the scripts.
-            return self.scripts_refused.clone().map_or(Ok(()), |what| Err(StartError::NoScripts { what }));
+            return no_scripts.into_iter().collect();
         }
         if let Some(what) = self.lacks() {
-            return Err(StartError::NoFence { what });
+            return vec![StartError::NoFence { what }];
         }
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_none_or(|major| major < 7) {
-            return Err(StartError::TooOld { found: self.version.clone() });
-        }
-        if self.eviction_policy.starts_with("allkeys-") && rules::is_on(Rule::EvictingRedisIsRefused) {
-            return Err(StartError::EvictionPolicy { policy: self.eviction_policy.clone() });
-        }
-        if let Some(what) = self.scripts_refused.clone() {
-            return Err(StartError::NoScripts { what });
-        }
-        match self.is_primary {
-            true => Ok(()),
-            false => Err(StartError::Replica),
-        }
+        let is_too_old = major.is_none_or(|major| major < 7);
+        let may_evict = self.eviction_policy.starts_with("allkeys-") && rules::is_on(Rule::EvictingRedisIsRefused);
+        let refusals = [
+            is_too_old.then(|| StartError::TooOld { found: self.version.clone() }),
+            may_evict.then(|| StartError::EvictionPolicy { policy: self.eviction_policy.clone() }),
+            no_scripts,
+            (!self.is_primary).then_some(StartError::Replica),
+        ];
+        refusals.into_iter().flatten().collect()
     }
 
     /// What a server does not say of itself that the fence is judged by.
@@ -252,6 +263,11 @@ mod tests {
         ));
         assert_eq!(info("7.2.4", "slave", "noeviction").check(Consistency::Bounded), Err(StartError::Replica));
         assert_eq!(info("7.2.4", "master", "noeviction").replid, "abc");
+        let all = info("6.2.14", "slave", "allkeys-lru").refusals(Consistency::Bounded);
+        assert!(
+            matches!(all[..], [StartError::TooOld { .. }, StartError::EvictionPolicy { .. }, StartError::Replica]),
+            "{all:?}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod change_stream;
+mod check;
 mod clerk_libraries;
 mod cluster;
 mod commands;
@@ -18,17 +19,20 @@ mod dev;
 mod eventual;
 mod evictions;
 mod faults;
+mod inspect;
 mod interleavings;
 mod journal;
 mod journal_commands;
 mod journal_replay;
 mod lost_history;
+mod metrics_listener;
 mod migrations;
 mod origin;
 mod readme;
 mod reads;
 mod redis_away;
 mod redis_away_load;
+mod reload;
 mod replay;
 mod rooms;
 mod shared_tier;

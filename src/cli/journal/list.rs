@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let head = ["received", "message", "type", "state", "user", "organization", "seen", "tries", ""];
         let mut table = vec![head.map(|title| (title.to_owned(), None)).to_vec()];
         table.extend(rows.iter().map(|row| cells(row, now)));
-        words::table(&table).iter().try_for_each(|line| output::line(line))?;
+        output::table(&table).iter().try_for_each(|line| output::line(line))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             vec![(name.to_owned(), None), (text, colour)]
         };
         let table: Vec<_> = told(&row, now).into_iter().map(line).collect();
-        words::table(&table).iter().try_for_each(|line| output::line(line))?;
+        output::table(&table).iter().try_for_each(|line| output::line(line))?;
         if let Some(payload) = &row.payload {
             output::line(&serde_json::to_string_pretty(payload)?)?;
         }

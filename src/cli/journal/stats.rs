@@ -49,6 +49,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let open = words::span(i64::try_from(open_ms).unwrap_or(i64::MAX));
         table[0].push((format!("the oldest for {open}"), None));
     }
-    words::table(&table).iter().try_for_each(|line| output::line(line))?;
+    output::table(&table).iter().try_for_each(|line| output::line(line))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,11 @@
-//! The journal in words: ages, moments, states in colour, aligned columns. Pure but for the question whether stdout is a
-//! terminal.
+//! The journal in words: ages, moments, states in colour. Pure.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::cli::output::{self, Colour};
+use crate::cli::output::Colour;
 
 /// How long, in one unit: `3 s`, `12 min`, `5 h`, `4 days`.
-pub(super) fn span(ms: i64) -> String {
+pub(in crate::cli) fn span(ms: i64) -> String {
     let seconds = ms.max(0) / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -46,25 +45,6 @@ pub(super) fn colour(state: &str) -> Option<Colour> {
     }
 }
 
-/// Lines with aligned columns. A cell may have a colour, which takes no width.
-pub(super) fn table(rows: &[Vec<(String, Option<Colour>)>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<(String, Option<Colour>)>| {
-        let cells = row.iter().zip(&widths).map(|((text, colour), width)| {
-            let space = " ".repeat(width - text.chars().count());
-            let text = colour.map_or_else(|| text.clone(), |colour| output::paint(colour, text));
-            text + &space
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +70,5 @@ mod tests {
         for none in [i64::MIN, -1, DATES_END_MS, i64::MAX] {
             assert_eq!(moment(none, now), none.to_string());
         }
-    }
-
-    #[test]
-    fn columns_are_aligned_by_their_widest_cell() {
-        let row = |cells: [&str; 3]| cells.map(|cell| (cell.to_owned(), None)).to_vec();
-        let lines = table(&[row(["a", "b", "c"]), row(["aaa", "ü", ""])]);
-        assert_eq!(lines, ["a    b  c", "aaa  ü"]);
     }
 }

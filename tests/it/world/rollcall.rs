@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +83,12 @@ impl Rollcall {
         // Already gone is as good.
         let _ = self.serve.kill();
         let _ = self.serve.wait();
+    }
+
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        let sent = Command::new("kill").args(["-HUP", &self.serve.id().to_string()]).status().expect("kill is installed");
+        assert!(sent.success());
     }
 
     /// Starts it again in the same folder, on the same port, and waits for nothing.

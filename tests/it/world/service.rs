@@ -177,6 +177,7 @@ impl World {
             journal_retention: Duration::from_secs(30 * 24 * 3600),
             journal_keep: setup.keep,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics_listen: None,
             clerk_secret_key: clerk.secret_key().to_owned().into(),
             clerk_api_url: clerk.url(),
             webhook_secrets: [vec![clerk.sender().secret()], setup.more_webhook_secrets]

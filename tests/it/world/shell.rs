@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use super::stepping_clock::SteppingClock;
+
 /// A folder to run the binary in, with nothing of this machine's environment.
 pub struct Shell {
     folder: tempfile::TempDir,
@@ -63,6 +65,13 @@ impl Shell {
         let mut command = self.prepare("script");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
         Ran(command.args(["-qec", &line, "/dev/null"]).output().expect("util-linux is installed"))
+    }
+
+    /// Runs it to its end by another clock.
+    pub fn run_by(&self, clock: &SteppingClock, words: &[&str]) -> Ran {
+        let mut command = self.command(words);
+        clock.give_to(&mut command);
+        Ran(command.output().expect("the binary starts"))
     }
 
     /// Runs it to its end.

@@ -1,0 +1,92 @@
+//! What an operator is told of a Redis: whether a node could start with it, and what lies under the prefix. `rollcall check`
+//! asks. It writes nothing, claims nothing and beats for nobody; a replica is looked at like a primary.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
+use deadpool_redis::redis::{self, Pipeline, Value};
+use tokio::time::timeout;
+
+use super::Redis;
+use super::link::read;
+use super::nodes;
+use super::reason::phrase;
+use super::start::{self, StartError};
+
+/// An operator can wait a little.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A Redis as it was found.
+#[derive(Debug)]
+pub struct Report {
+    /// Which server it is: `Redis 7.0.15`.
+    pub server: String,
+    /// Whether it says that it is a primary.
+    pub is_primary: bool,
+    /// `maxmemory-policy`; empty where it does not say.
+    pub eviction_policy: String,
+    /// Bytes in use.
+    pub memory_used: Option<u64>,
+    /// Bytes it may use at most; 0: no limit of its own.
+    pub memory_max: Option<u64>,
+    /// Replicas connected to it.
+    pub replicas: Option<u32>,
+    /// Everything for which a start is refused.
+    pub refusals: Vec<StartError>,
+    /// The Clerk instance that the prefix belongs to; none: nobody has claimed it.
+    pub owner: Result<Option<String>, StartError>,
+    /// The journals of the nodes that run, one for each.
+    pub journals: Result<Vec<String>, StartError>,
+}
+
+impl Redis {
+    /// Looks at it. An error where nothing answers, or nobody names it.
+    pub async fn report(&self) -> Result<Report, StartError> {
+        let (connection, server) = self.introduce().await?;
+        let mut refusals = server.refusals(self.maker.server.consistency());
+        if refusals.is_empty() {
+            // What it says of itself would do; whether it is so, and what the other masters say.
+            refusals.extend(self.check().await.err());
+        }
+        Ok(Report {
+            server: server.name,
+            is_primary: server.is_primary,
+            eviction_policy: server.eviction_policy,
+            memory_used: server.memory_used,
+            memory_max: server.memory_max,
+            replicas: server.replicas,
+            refusals,
+            owner: self.owner(connection).await,
+            journals: self.journals().await,
+        })
+    }
+
+    /// Whether the prefix, claimed by `owner`, is this instance's.
+    pub fn check_owner(&self, owner: &str, ours: &str) -> Result<(), StartError> {
+        start::check_instance(&self.shared.keys, owner, ours)
+    }
+
+    async fn owner(&self, mut connection: MultiplexedConnection) -> Result<Option<String>, StartError> {
+        let mut question = redis::pipe();
+        question.cmd("HGET").arg(self.shared.keys.history()).arg("instance");
+        let replies = ask(&mut connection, &question).await?;
+        replies.into_iter().next().map_or(Ok(None), read).map_err(|error| unreachable(error.to_string()))
+    }
+
+    async fn journals(&self) -> Result<Vec<String>, StartError> {
+        let keys = &self.shared.keys;
+        // In a cluster it is another server than the stream's.
+        let (mut connection, _) = self.maker.for_key(keys.nodes()).make().await.map_err(unreachable)?;
+        let replies = ask(&mut connection, &nodes::roll_call(keys)).await?;
+        nodes::journals(replies).map_err(|error| unreachable(error.to_string()))
+    }
+}
+
+async fn ask(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, StartError> {
+    let asked = timeout(ANSWER_TIME_MAX, connection.req_packed_commands(question, 0, question.len())).await;
+    asked.map_err(|_| unreachable("no answer in time".to_owned()))?.map_err(|error| unreachable(phrase(&error)))
+}
+
+fn unreachable(what: String) -> StartError {
+    StartError::Unreachable { what }
+}
