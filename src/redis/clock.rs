@@ -44,6 +44,13 @@ pub(super) struct Noted {
     pub twofold: Stamps,
 }
 
+impl Noted {
+    /// As it lies in Redis.
+    pub(super) fn of(latest: Option<u64>, twofold: Option<&str>) -> Self {
+        Self { latest, twofold: twofold.map(Stamps::parse).unwrap_or_default() }
+    }
+}
+
 /// One question: the server's TIME was read between `sent` and `received`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {

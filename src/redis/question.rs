@@ -13,7 +13,6 @@ use super::keys::Keys;
 use super::link::{read, unavailable};
 use super::scripts;
 use super::shared::millis;
-use super::stamps::Stamps;
 
 /// The server's answer, in one piece.
 pub(super) struct Answer {
@@ -85,7 +84,7 @@ pub(super) fn answer(reply: Value) -> Result<Answer, SharedError> {
         replid,
     };
     let (latest, twofold) = noted;
-    let noted = Noted { latest, twofold: twofold.as_deref().map(Stamps::parse).unwrap_or_default() };
+    let noted = Noted::of(latest, twofold.as_deref());
     let (time, history) = (seconds * 1_000_000 + micros, History::of(history));
     Ok(Answer { time, reply, left, history, noted, after: id(&after)?, entries })
 }

@@ -31,15 +31,15 @@ impl Redis {
     /// The first entries, with what lies beside the stream.
     async fn read_beginning(&self, sink: &dyn StreamSink) -> Result<Option<EntryId>, SharedError> {
         let mut beside = redis::pipe();
-        let fields: [&[&str]; 2] = [&["replid", "since", "whole", "instance"], &["clock", "twofold_from", "twofold_to"]];
+        let fields: [&[&str]; 2] = [&["replid", "since", "whole", "instance"], &["clock", "twofold"]];
         for fields in fields {
             beside.cmd("HMGET").arg(self.shared.keys.history()).arg(fields);
         }
         let ((sample, replies), last) = self.read_entries(beside, None, sink).await?;
         let [history, noted] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
         let history = History::read(history)?;
-        let (latest, from, to) = read::<(Option<u64>, Option<u64>, Option<u64>)>(noted)?;
-        self.shared.clock.learn(&Noted { latest, twofold: from.zip(to).map(|(from, to)| from..=to) }, sample.time);
+        let (latest, twofold) = read::<(Option<u64>, Option<String>)>(noted)?;
+        self.shared.clock.learn(&Noted::of(latest, twofold.as_deref()), sample.time);
         if let Some(since) = history.since.filter(|_| !history.is_whole) {
             sink.doubt_before(sample.stamp_to_moment(since));
         }
