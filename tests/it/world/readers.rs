@@ -185,6 +185,7 @@ fn stamp_at(answer: &Answer, age_ms: u64) -> Stamp {
         oldest: ms("rollcall-age"),
         oldest_seconds: answer.number("age"),
         is_grace: answer.header("cache-status").ends_with("detail=grace"),
+        is_one_of_many: false,
     }
 }
 
@@ -203,7 +204,8 @@ fn results(answer: &Answer) -> Vec<(Said, Option<Stamp>)> {
             (None, "unavailable") => return (Said::Nothing, None),
             _ => panic!("a result that should not be: {row}"),
         };
-        (said, Some(stamp_at(answer, row["ageMs"].as_u64().expect("an age"))))
+        let stamp = stamp_at(answer, row["ageMs"].as_u64().expect("an age"));
+        (said, Some(Stamp { is_one_of_many: true, ..stamp }))
     };
     answer.json()["results"].as_array().expect("results").iter().map(result).collect()
 }

@@ -124,6 +124,8 @@ pub struct Stamp {
     pub oldest_seconds: u64,
     /// It is given because the origin could not be asked.
     pub is_grace: bool,
+    /// The lag is the greatest of many items, and may be another's.
+    pub is_one_of_many: bool,
 }
 
 /// What was answered.

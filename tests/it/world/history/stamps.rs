@@ -10,7 +10,8 @@ impl History {
     pub(super) fn judge_stamp(&self, read: &Read) -> Result<(), String> {
         let Some(stamp) = read.stamp else { return Ok(()) };
         let took = read.ended - read.began + ROUNDING;
-        let is_within = stamp.age.min(stamp.lag) <= self.lag_max(read) + took;
+        let is_current = stamp.is_one_of_many || stamp.lag <= self.lag_max(read) + took;
+        let is_within = is_current || stamp.age <= self.lag_max(read) + took;
         check(is_within, || "past the bound, in its own words".into())?;
         check(!read.is_demanded || stamp.age <= took, || "an old reading, where a new one was demanded".into())?;
         let age_max = self.ages_max.map_or(Duration::MAX, |(ttl, grace)| ttl + if stamp.is_grace { grace } else { took });

@@ -63,7 +63,7 @@ fn check_read(history: &mut History, read: Read, expected: &str) {
 
 fn stamp(age_ms: u64, lag_ms: u64) -> Stamp {
     let (age, lag) = (Duration::from_millis(age_ms), Duration::from_millis(lag_ms));
-    Stamp { age, lag, oldest: age, oldest_seconds: age.as_secs(), is_grace: false }
+    Stamp { age, lag, oldest: age, oldest_seconds: age.as_secs(), is_grace: false, is_one_of_many: false }
 }
 
 #[test]
@@ -122,6 +122,8 @@ fn an_answer_is_held_to_what_its_node_can_have_heard() {
     check(at + BOUND * 9, stamp(60_000, 400), "");
     check(at + BOUND / 2, stamp(301_000, 500), "older than the TTL");
     check(at + BOUND / 2, Stamp { is_grace: true, ..stamp(301_000, 500) }, "");
+    check(at + BOUND / 2, stamp(60_000, 1_100), "in its own words");
+    check(at + BOUND / 2, Stamp { is_one_of_many: true, ..stamp(60_000, 1_100) }, "");
     check(at + BOUND / 2, Stamp { oldest_seconds: 59, ..stamp(60_000, 500) }, "contradict");
     check(at + BOUND / 2, Stamp { oldest: Duration::from_secs(59), oldest_seconds: 59, ..stamp(60_000, 500) }, "contradict");
 }
