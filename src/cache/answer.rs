@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use super::waits::Waits;
 use crate::domain::{Found, List, Moment, OrganizationRef, UserId};
 use crate::protocol::denial::Denied;
 use crate::protocol::freshness::{Candidate, Wants};
@@ -32,6 +33,8 @@ pub struct Ask {
     pub deadline: Moment,
     /// Origin reads that the batch it belongs to may still start; none: no such limit.
     pub allowance: Option<Arc<AtomicUsize>>,
+    /// Notes how long it waits for others.
+    pub waits: Waits,
 }
 
 /// What a reading says of a user.

@@ -10,6 +10,7 @@ use super::asking::{Why, answer};
 use super::flown::Reading;
 use super::known::Known;
 use super::local::Entry;
+use super::waits::Behind;
 use super::{CHECK_WINDOW, Cache};
 use crate::clock;
 use crate::domain::Moment;
@@ -64,7 +65,10 @@ impl Cache {
         }
 
         if let Some(shared) = self.inner.parts.shared.clone().filter(|_| !ask.wants.no_cache) {
-            match self.shared_reading(&shared, &ask.user).await {
+            let wait = ask.waits.begin(Behind::Shared);
+            let found = self.shared_reading(&shared, &ask.user).await;
+            drop(wait);
+            match found {
                 Ok(Some(reading)) => {
                     // Redis may be too full to have taken what this node read later.
                     if let Some(newer) = local.filter(|local| local.candidate.as_of > reading.candidate.as_of) {
@@ -91,6 +95,7 @@ impl Cache {
         if ask.wants.only_if_cached {
             return Err(ReadError::NotCached);
         }
+        let _wait = ask.waits.begin(Behind::Origin);
         self.ask_origin(ask, why, last.is_some()).await
     }
 

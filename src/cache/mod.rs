@@ -3,8 +3,9 @@
 //!
 //! Comes out: [`Cache`], its questions and answers. `read` holds the hit, alone in its file; `miss` the order of what
 //! comes after it; `known` the readings at hand; `asking` how the origin is asked; `flight` one origin read and who waits
-//! for it; `fill` what such a read does; `differences` what it says that no message told, for the sweep; `inspect` what an operator is told. The stream's
-//! reader and the intake feed it changes. It names no adapter: only the doors of [`crate::ports`].
+//! for it; `fill` what such a read does; `differences` what it says that no message told, for the sweep; `inspect` what an operator is told;
+//! `waits` how long a read waited. The stream's reader and the intake feed it changes. It names no adapter: only the doors of
+//! [`crate::ports`].
 
 mod answer;
 mod asking;
@@ -26,6 +27,7 @@ mod sink;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub use facts::Recalled;
 pub use facts::TokenStanding;
 pub use inspect::{Inspection, Seen};
 pub use refresh::Reread;
+pub use waits::{Behind, Waits};
 
 use crate::clock;
 use crate::ports::{Fence, Origin, SharedTier};

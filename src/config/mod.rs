@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::http::TimedFor;
 use crate::http::auth::ServiceKey;
 use crate::ingest::{Keep, SweepPace};
 use crate::protocol::freshness::{Bounds, Consistency};
@@ -22,6 +23,7 @@ mod resolve;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod tokens;
 
 pub use args::Typed;
@@ -71,6 +73,8 @@ pub struct Config {
     pub origin_rate: u32,
     /// How fast the sweep looks for what no webhook told; no setting, because its share of the budget bounds it.
     pub sweep: SweepPace,
+    /// Who is told in `Server-Timing` how long a call took.
+    pub timed_for: TimedFor,
     /// How long a stopping node still answers while not ready.
     pub shutdown_delay: Duration,
 }

@@ -12,7 +12,8 @@ use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
 use super::tokens::{self, TokenKeys, Tokens};
-use super::{Config, LogFormat, Logging, Rotating};
+use super::{Config, LogFormat, Logging, Rotating, timing};
+use crate::http::TimedFor;
 use crate::http::auth::ServiceKey;
 use crate::ingest::SweepPace;
 use crate::protocol::freshness::{Bounds, Consistency};
@@ -52,6 +53,7 @@ impl Settings {
         let journal_keep = keep(self.value(Name::JournalPayload, parse::journal_payload), &mut problems);
         let journal_retention = keep(self.within(Name::JournalRetention, Duration::ZERO, RETENTION_MAX), &mut problems);
         let origin_rate = keep(self.value(Name::OriginRate, parse::origin_rate), &mut problems);
+        let timed_for = self.find_timed_for(api_keys.as_deref(), &mut problems);
         let shutdown_delay = keep(self.within(Name::ShutdownDelay, Duration::ZERO, SHUTDOWN_DELAY_MAX), &mut problems);
         if redis_replicas.is_some_and(|replicas| replicas > 0) && self.given(Name::RedisUrl).is_none() {
             let rule = "without Redis there are no replicas to wait for";
@@ -87,6 +89,7 @@ impl Settings {
             key_prefix: key_prefix.expect(HAS_DEFAULT),
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
+            timed_for: timed_for.expect(HAS_DEFAULT),
             bounds: bounds.expect("no problem was found"),
             sweep: SweepPace::default(),
         })
@@ -233,6 +236,21 @@ impl Settings {
         let authorized_parties = authorized_parties.unwrap_or_default();
         let policy = Policy { issuer: issuer.or(frontend), authorized_parties, allows_pending };
         Some(Tokens { keys, policy, is_cookie_read })
+    }
+
+    /// Who is told how long a call took. A key that is named must be there at the start; later it may be rotated away.
+    fn find_timed_for(&self, api_keys: Option<&[ServiceKey]>, problems: &mut Vec<Problem>) -> Option<TimedFor> {
+        let timed_for = keep(self.value(Name::ServerTiming, timing::timed_for), problems)?;
+        if let (TimedFor::Keys(names), Some(keys)) = (&timed_for, api_keys)
+            && names.iter().any(|name| keys.iter().all(|key| key.name != *name))
+        {
+            problems.push(self.relation(
+                Name::ServerTiming,
+                Name::ApiKeys,
+                "every key that is named must be one of the service keys",
+            ));
+        }
+        Some(timed_for)
     }
 
     /// What a lost history is put back from must still be there.

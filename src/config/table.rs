@@ -32,6 +32,7 @@ pub enum Name {
     JournalPayload,
     AllowPending,
     SessionCookie,
+    ServerTiming,
     ShutdownDelay,
     Log,
     LogFormat,
@@ -127,7 +128,7 @@ impl Setting {
 }
 
 /// All settings, in the order of [`Name`].
-pub const TABLE: [Setting; 29] = [
+pub const TABLE: [Setting; 30] = [
     Setting::new(
         Name::ClerkSecretKey,
         "CLERK_SECRET_KEY",
@@ -323,6 +324,13 @@ pub const TABLE: [Setting; 29] = [
         "ROLLCALL_SESSION_COOKIE",
         Flag::Value("session-cookie"),
         "`on` reads the `__session` cookie where there is no `Authorization`; its active organization is that of the tab last used.",
+    )
+    .default("off"),
+    Setting::new(
+        Name::ServerTiming,
+        "ROLLCALL_SERVER_TIMING",
+        Flag::Value("server-timing"),
+        "Who is told in `Server-Timing` how long the stages of a call took: `on` everybody, or the callers with these keys of `ROLLCALL_API_KEYS`, by name, comma-separated.",
     )
     .default("off"),
     Setting::new(

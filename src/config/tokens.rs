@@ -89,8 +89,8 @@ pub(super) fn authorized_parties(text: &str) -> Parsed<Vec<String>> {
 
 pub(super) fn switch(text: &str) -> Parsed<bool> {
     match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
+        "on" | "true" | "1" => Ok(true),
+        "off" | "false" | "0" => Ok(false),
         _ => Err("neither on nor off. Accepted: on, off".to_owned()),
     }
 }

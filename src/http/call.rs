@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use percent_encoding::percent_decode_str;
 
 use super::State;
 use super::auth::Scope;
 use super::names::X_REQUEST_ID;
 use super::problem::{Code, Problem};
+use super::timing::Stopwatch;
 use crate::clock;
 use crate::domain::{IdError, Moment, OrganizationRef, Role, UserId};
 
@@ -27,19 +28,34 @@ pub struct Call<'a> {
     pub id: HeaderValue,
     /// When it arrived.
     pub arrived: Moment,
+    /// How long its stages take.
+    pub stopwatch: Stopwatch<'a>,
 }
 
 impl<'a> Call<'a> {
     /// Begins a call.
     pub fn begin(request: &'a HttpRequest) -> Self {
         let state = request.app_data::<Data<State>>().expect("every app is given its state");
-        Self { request, state, id: request_id(request), arrived: clock::now() }
+        let arrived = clock::now();
+        let stopwatch = Stopwatch::start(&state.timed_for, arrived);
+        Self { request, state, id: request_id(request), arrived, stopwatch }
+    }
+
+    /// The answer as it leaves: a problem in its form, and with how long it took where that is told.
+    pub fn end(&self, answered: Result<HttpResponse, Problem>) -> HttpResponse {
+        let mut response = answered.unwrap_or_else(|problem| problem.respond(&self.id));
+        self.stopwatch.tell(response.headers_mut());
+        response
     }
 
     /// Demands a key of at least this scope. The key's name is for logs.
     pub fn authorize(&self, scope: Scope) -> Result<(), Problem> {
         let keys = self.state.keys.load();
         let key = bearer(self.request).and_then(|bytes| keys.find(bytes));
+        if let Some(key) = key {
+            self.stopwatch.called_with(&key.name);
+        }
+        self.stopwatch.lap("auth");
         match key {
             None => Err(Problem::new(Code::CallerUnknown, "send Authorization: Bearer with a configured service key")),
             Some(key) if key.scope < scope => {

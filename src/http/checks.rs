@@ -48,7 +48,7 @@ struct Check {
 /// `POST /v1/checks`
 pub async fn checks(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let call = Call::begin(&request);
-    answer_checks(&call, payload).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(answer_checks(&call, payload).await)
 }
 
 async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpResponse, Problem> {
@@ -56,6 +56,7 @@ async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpRes
     let wants = freshness::wants(call.request.headers())?;
     demand_json(call.request)?;
     let checks = parse(&body::read(call.request, payload, BYTES_MAX).await?)?;
+    call.stopwatch.lap("body");
 
     let batch =
         Batch { call, wants: &wants, ends: clock::now() + TIME_MAX, allowance: Arc::new(AtomicUsize::new(ORIGIN_READS_MAX)) };
@@ -100,6 +101,7 @@ impl Batch<'_> {
                     // Each read ends by itself, with what may still be said, before the batch does.
                     deadline: self.ends - TIME_TO_DECIDE,
                     allowance: Some(self.allowance.clone()),
+                    waits: self.call.stopwatch.waits(),
                 };
                 let reader = cache.clone();
                 let read = cache.io().spawn(async move { reader.read(ask).await });

@@ -27,7 +27,7 @@ const COOKIE_NAME: &str = "__session";
 /// `GET /v1/context?org=&role=&include=memberships`
 pub async fn context(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
-    answer(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(answer(&call).await)
 }
 
 /// What the query asks for.
@@ -49,7 +49,9 @@ struct PassedOn<'a> {
 
 async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let token = token(call)?;
-    let claims = call.state.sessions.verify(token).await?;
+    let claims = call.state.sessions.verify(token).await;
+    call.stopwatch.lap("auth");
+    let claims = claims?;
     let asked = Asked::read(call)?;
     // Read here too: a malformed directive is one, whether or not anything is asked for.
     freshness::wants(call.request.headers())?;

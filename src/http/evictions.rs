@@ -12,7 +12,7 @@ use crate::domain::Change;
 /// `DELETE /v1/users/{userId}/orgs`
 pub async fn evict(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
-    evict_user(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(evict_user(&call).await)
 }
 
 async fn evict_user(call: &Call<'_>) -> Result<HttpResponse, Problem> {
@@ -21,6 +21,7 @@ async fn evict_user(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let applier = call.state.applier.clone();
     let change = Change::Evicted { users: vec![user], organizations: vec![] };
     let applied = call.state.cache.io().spawn(async move { applier.apply(&change).await }).await;
+    call.stopwatch.lap("apply");
     match applied {
         Ok(Ok(())) => Ok(plain(call, StatusCode::NO_CONTENT).finish()),
         Ok(Err(_)) => {

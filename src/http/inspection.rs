@@ -113,7 +113,7 @@ pub struct OfOrganization {
 /// `GET /v1/users/{userId}/inspection`
 pub async fn inspection(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
-    inspect(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(inspect(&call).await)
 }
 
 async fn inspect(call: &Call<'_>) -> Result<HttpResponse, Problem> {

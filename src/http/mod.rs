@@ -18,6 +18,7 @@ pub mod problem;
 mod readiness;
 mod reads;
 mod routes;
+mod timing;
 mod webhooks;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use closing::end_connection;
 pub use inspection::{Facts, Inspection, OfMembership, OfOrganization, Tier};
 pub use readiness::Readiness;
 pub use routes::{metrics_routes, routes};
+pub use timing::TimedFor;
 
 use crate::cache::Cache;
 use crate::ingest::{Applier, Intake};
@@ -48,6 +50,8 @@ pub struct State {
     pub sessions: Sessions,
     /// Whether the `__session` cookie is read.
     pub is_session_cookie_read: bool,
+    /// Who is told how long a call took.
+    pub timed_for: TimedFor,
     /// Health.
     pub readiness: Readiness,
     /// Everything that is counted.

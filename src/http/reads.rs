@@ -19,13 +19,13 @@ const READ_TIME_MAX: Duration = Duration::from_millis(4_500);
 /// `GET /v1/users/{userId}/orgs`
 pub async fn list(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
-    answer_list(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(answer_list(&call).await)
 }
 
 /// `GET /v1/users/{userId}/orgs/{org}?role=`
 pub async fn membership(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
-    answer_membership(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
+    call.end(answer_membership(&call).await)
 }
 
 async fn answer_list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
@@ -61,9 +61,12 @@ pub(super) async fn find(call: &Call<'_>, user: UserId, question: Question) -> R
     let wants = freshness::wants(call.request.headers())?;
     let cache = &call.state.cache;
     if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
+        call.stopwatch.lap("local");
         return Ok(answer);
     }
-    let ask = Ask { user, question, wants, arrived: call.arrived, deadline: call.arrived + READ_TIME_MAX, allowance: None };
+    call.stopwatch.lap("local");
+    let (deadline, waits) = (call.arrived + READ_TIME_MAX, call.stopwatch.waits());
+    let ask = Ask { user, question, wants, arrived: call.arrived, deadline, allowance: None, waits };
     let miss = cache.clone();
     // On the I/O runtime: connections live there, and a caller that hangs up takes nothing with it.
     match cache.io().spawn(async move { miss.read(ask).await }).await {

@@ -35,6 +35,7 @@ mod redis_away_load;
 mod reload;
 mod replay;
 mod rooms;
+mod server_timing;
 mod shared_tier;
 mod signatures;
 mod sweep;

@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 use rollcall::app;
 use rollcall::config::{Config, TokenKeys, Tokens};
 use rollcall::dev::{Delivery, Done, Options, StandIn, World as ClerkWorld, WorldError};
+use rollcall::http::TimedFor;
 use rollcall::http::auth::{Scope, ServiceKey};
 use rollcall::ingest::{Keep, SweepPace};
 use rollcall::journal::{self, Sharing, SqlJournal};
@@ -202,6 +203,7 @@ impl World {
             bounds: setup.bounds,
             local_bytes_max: setup.local_bytes_max,
             origin_rate: setup.origin_rate,
+            timed_for: TimedFor::Nobody,
             shutdown_delay: Duration::ZERO,
             sweep: setup.sweep,
         };

@@ -267,6 +267,7 @@ fn question(n: usize, about: Option<usize>) -> Ask {
         arrived: clock::now(),
         deadline: clock::now() + Duration::from_secs(3_600),
         allowance: None,
+        waits: Default::default(),
     }
 }
 

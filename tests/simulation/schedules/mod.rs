@@ -29,6 +29,8 @@ mod order;
 mod read;
 #[path = "../../../src/cache/sink.rs"]
 mod sink;
+#[path = "../../../src/cache/waits.rs"]
+mod waits;
 
 mod checks;
 mod doors;
