@@ -1,6 +1,6 @@
-//! The yardstick: a bare actix-web handler with the same crate features, workers, body and header bytes as a hot list read.
+//! The yardstick: a bare actix-web handler with the same crate features, workers, body and header bytes as a hot read.
 //!
-//! `bare ADDRESS BODY_FILE WORKERS`: answers `GET /v1/users/{userId}/orgs` with the file's bytes. Started by `scripts/bench`.
+//! `bare ADDRESS BODY_FILE WORKERS`: answers `GET /v1/users/{userId}/orgs` and `GET /v1/context` with the file's bytes. Started by `scripts/bench`.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -36,9 +36,14 @@ async fn main() -> std::io::Result<()> {
     };
     let Ok(workers) = workers.parse() else { return Ok(()) };
     let body = web::Data::new(Bytes::from(std::fs::read(file)?));
-    HttpServer::new(move || App::new().app_data(body.clone()).route("/v1/users/{userId}/orgs", web::get().to(answer)))
-        .workers(workers)
-        .bind(address)?
-        .run()
-        .await
+    HttpServer::new(move || {
+        App::new()
+            .app_data(body.clone())
+            .route("/v1/users/{userId}/orgs", web::get().to(answer))
+            .route("/v1/context", web::get().to(answer))
+    })
+    .workers(workers)
+    .bind(address)?
+    .run()
+    .await
 }
