@@ -33,6 +33,7 @@ use crate::ports::{ChangeStream, Fence, Retention, SharedTier};
 use crate::protocol::facts::DEAD_FOR;
 use crate::redis::{self, Redis};
 use crate::session::{Keys, Sessions};
+use crate::token::{LIFE_MAX, SKEW};
 use crate::webhook::Secrets;
 
 use listen::{Listening, listen, listen_for_metrics};
@@ -47,6 +48,8 @@ const BACKGROUND_STOP_MAX: Duration = Duration::from_secs(1);
 const BURIED_KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
 /// For reads under way and clocks.
 const REPAIR_MARGIN: Duration = Duration::from_secs(60);
+// What is put back at a start, and after a lost history, reaches further back than any token that is still taken.
+const _: () = assert!(DEAD_FOR.as_secs() + REPAIR_MARGIN.as_secs() > LIFE_MAX.as_secs() + 2 * SKEW.as_secs());
 
 /// A service that is listening and not yet running.
 pub struct App {
@@ -175,6 +178,16 @@ fn sessions(config: &Config, clerk: &Arc<Clerk>, cache: &Cache) -> anyhow::Resul
         TokenKeys::Published(base) => Keys::Fetched(Arc::new(WellKnown::new(base).context("CLERK_PUBLISHABLE_KEY")?)),
         TokenKeys::OfTheApi => Keys::Fetched(clerk.clone()),
     };
+    if config.tokens.policy.issuer.is_none() {
+        warn!(
+            "no issuer is named: session tokens are held against the instance's keys alone; set CLERK_PUBLISHABLE_KEY or CLERK_ISSUER"
+        );
+    }
+    if config.tokens.is_cookie_read && config.tokens.policy.authorized_parties.is_empty() {
+        warn!(
+            "the session cookie is read whoever sends it: set CLERK_AUTHORIZED_PARTIES, or another origin of the domain may bring its own"
+        );
+    }
     Ok(Sessions::new(config.tokens.policy.clone(), keys, cache.clone()))
 }
 

@@ -161,21 +161,23 @@ impl Facts {
 
     /// Whether a reading begun at `as_of` may be an answer at all, as far as lost history and lost facts go.
     pub fn may_trust(&self, as_of: Moment) -> bool {
-        let doubted_before = Moment::from_micros(self.doubted_before.load(Ordering::Acquire));
-        as_of >= doubted_before && as_of >= self.memory.read().expect("nothing panics while it is held").floor
+        as_of >= self.doubted_before() && as_of >= self.memory.read().expect("nothing panics while it is held").floor
     }
 
     /// What is known of a token that was issued at this second, at `as_of` by this node's clock: a reading of its session
     /// like any other, which an end heard before or after it outranks.
     pub fn token_standing(&self, user: &UserId, session: &SessionId, issued_at: i64, as_of: Moment) -> TokenStanding {
-        {
-            let memory = self.memory.read().expect("nothing panics while it is held");
-            let is_ended = memory.sessions.contains_key(session);
-            if is_ended || memory.user(user).is_some_and(|fact| fact.ends_token(issued_at)) {
-                return TokenStanding::Dead;
-            }
+        // Doubt is lifted after what was lost is put back: seen lifted, the facts below hold it. The floor is of the same moment
+        // as the maps, for it rises as facts go.
+        let doubted_before = self.doubted_before();
+        let memory = self.memory.read().expect("nothing panics while it is held");
+        if memory.sessions.contains_key(session) || memory.user(user).is_some_and(|fact| fact.ends_token(issued_at)) {
+            return TokenStanding::Dead;
         }
-        if self.may_trust(as_of) { TokenStanding::Alive } else { TokenStanding::InDoubt }
+        match as_of >= doubted_before && as_of >= memory.floor {
+            true => TokenStanding::Alive,
+            false => TokenStanding::InDoubt,
+        }
     }
 
     /// When the user died, if that is remembered and still outranks the origin.
@@ -204,7 +206,7 @@ impl Facts {
         let (memberships, organizations): (BTreeSet<_>, BTreeSet<_>) =
             rows.map(|row| (row.membership_id.clone(), row.organization_id.clone())).unzip();
         let memory = self.memory.read().expect("nothing panics while it is held");
-        let doubted_before = Moment::from_micros(self.doubted_before.load(Ordering::Acquire)).max(memory.floor);
+        let doubted_before = self.doubted_before().max(memory.floor);
         let membership = |id: MembershipId| memory.membership(&id).cloned().map(|fact| (id, fact));
         let organization = |id: OrganizationId| memory.organization(&id).cloned().map(|fact| (id, fact));
         Recalled {
@@ -224,6 +226,10 @@ impl Facts {
     ) -> Compared {
         let memory = self.memory.read().expect("nothing panics while it is held");
         difference::compare(user, earlier, later, &*memory)
+    }
+
+    fn doubted_before(&self) -> Moment {
+        Moment::from_micros(self.doubted_before.load(Ordering::Acquire))
     }
 
     /// Facts held.

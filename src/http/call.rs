@@ -83,12 +83,7 @@ impl<'a> Call<'a> {
     /// The roles in the query; none: any role will do.
     pub fn roles(&self) -> Result<Vec<Role>, Problem> {
         let given = form_urlencoded::parse(self.request.query_string().as_bytes()).filter(|(name, _)| name == "role");
-        given
-            .map(|(_, value)| {
-                Role::parse(&value)
-                    .map_err(|error| Problem::new(Code::ParameterInvalid, "role is not a role").at("role", error.accepted))
-            })
-            .collect()
+        given.map(|(_, value)| role(&value)).collect()
     }
 
     /// One segment of the path, percent-decoded once. The router's own decoding is passed by: it leaves some escapes as
@@ -109,6 +104,11 @@ impl<'a> Call<'a> {
         };
         parse(&decoded).map_err(|error| Problem::of_id(field, &IdError { accepted, ..error }))
     }
+}
+
+/// A role in the query.
+pub(super) fn role(text: &str) -> Result<Role, Problem> {
+    Role::parse(text).map_err(|error| Problem::new(Code::ParameterInvalid, "role is not a role").at("role", error.accepted))
 }
 
 /// An organization in the query, refused like one in the path.

@@ -4,27 +4,26 @@
 //! organization is looked up; that the user has left it is an answer, not a refusal. The role is the cache's, never the
 //! token's. With neither, nobody's memberships are asked for.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::header::COOKIE;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
-use serde::Serialize;
 
-use super::call::{Call, bearer};
+use super::call::{Call, bearer, organization_ref, role};
 use super::freshness;
 use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
 use super::reads;
 use crate::cache::{Answer, Content, Question};
-use crate::domain::{List, OrganizationRef, Role, digest_of};
+use crate::domain::{Found, List, OrganizationRef, Role, digest_of};
+use crate::protocol::freshness::Wants;
 use crate::session::Refusal;
 use crate::token::{Claims, TokenError};
 
 const COOKIE_NAME: &str = "__session";
 
-/// `GET /v1/context?org=&role=&include=memberships`
+/// `GET /v1/context?org=&role=&include=`
 pub async fn context(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(answer(&call).await)
@@ -35,16 +34,7 @@ struct Asked {
     organization: Option<OrganizationRef>,
     roles: Vec<Role>,
     with_memberships: bool,
-}
-
-/// The claims that are passed on.
-#[derive(Serialize)]
-struct PassedOn<'a> {
-    azp: Option<&'a str>,
-    iat: i64,
-    exp: i64,
-    fva: Option<[i64; 2]>,
-    sts: Option<&'a str>,
+    with_permissions: bool,
 }
 
 async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
@@ -53,20 +43,34 @@ async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     call.stopwatch.lap("auth");
     let claims = claims?;
     let asked = Asked::read(call)?;
-    // Read here too: a malformed directive is one, whether or not anything is asked for.
-    freshness::wants(call.request.headers())?;
+    may_lag(call, &freshness::wants(call.request.headers())?)?;
     let active = claims.organization.as_ref().map(|organization| OrganizationRef::Id(organization.id.clone()));
     let question = match asked.organization.clone().or(active) {
         Some(organization) => Question::Member(organization),
         None if asked.with_memberships => Question::List,
-        None => return Ok(headers::respond_unread(call, body(&claims, "null", None))),
+        None => return Ok(headers::respond_unread(call, body(&claims, "null", asked.nothing()))),
     };
     let answer = reads::find(call, claims.user.clone(), question.clone()).await?;
+    if answer.decided_at > call.arrived {
+        // Others were waited for, and the session may have ended meanwhile.
+        call.state.sessions.verify_again(&claims)?;
+    }
     let list = match &answer.content {
         Content::List(list) => list,
         Content::Unknown => return Ok(reads::refuse(call, Decision::UserUnknown, &answer)),
     };
     Ok(decide(call, &claims, &asked, &question, list, &answer))
+}
+
+/// The end of a session comes with the stream, and no origin is asked for it: whoever tolerates less lag than there is cannot be
+/// told that it lives (I8). Nobody else is refused for a lag; the header says it.
+fn may_lag(call: &Call<'_>, wants: &Wants) -> Result<(), Problem> {
+    match wants.lag_max {
+        Some(lag_max) if call.state.cache.lag() > lag_max => {
+            Err(Problem::new(Code::SharedUnavailable, "the changes are further behind than you tolerate"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn decide(
@@ -77,48 +81,80 @@ fn decide(
     list: &List,
     answer: &Answer,
 ) -> HttpResponse {
-    let memberships = asked.with_memberships.then_some(list);
-    let respond = |decision, organization: &str| {
-        let body = body(claims, organization, memberships);
+    let respond = |decision, row: Option<usize>, organization: &str| {
+        let body = body(claims, organization, &asked.included(claims, list, row));
         let digest = digest_of(&body);
         headers::respond(call, decision, answer, body, &digest)
     };
-    let Question::Member(organization) = question else { return respond(Decision::Context, "null") };
+    let Question::Member(organization) = question else { return respond(Decision::Context, None, "null") };
     let is_named = asked.organization.is_some();
     match reads::decide(list, organization, &asked.roles) {
         Ok(row) => {
-            let row = list.membership(row);
-            respond(if is_named { Decision::Member } else { Decision::Context }, text(&row))
+            let decision = if is_named { Decision::Member } else { Decision::Context };
+            respond(decision, Some(row), text(&list.membership(row)))
         }
         Err(refused) if is_named => reads::refuse(call, refused, answer),
         // The token is older than that: its user has left since, or the organization is gone.
-        Err(_) => respond(Decision::Context, "null,\"organizationReason\":\"not-a-member\""),
+        Err(_) => respond(Decision::Context, None, "null,\"organizationReason\":\"not-a-member\""),
     }
 }
 
 impl Asked {
     fn read(call: &Call<'_>) -> Result<Self, Problem> {
-        let mut given: [Option<Cow<'_, str>>; 2] = [None, None];
+        let mut asked = Self { organization: None, roles: Vec::new(), with_memberships: false, with_permissions: false };
         for (name, value) in form_urlencoded::parse(call.request.query_string().as_bytes()) {
-            let Some(place) = ["org", "include"].iter().position(|known| *known == name) else { continue };
-            if given[place].replace(value).is_some() {
-                return Err(Problem::new(Code::ParameterInvalid, "a parameter is given twice").at(name, "at most once"));
+            match &*name {
+                "org" if asked.organization.is_some() => {
+                    return Err(
+                        Problem::new(Code::ParameterInvalid, "an organization is asked for twice").at("org", "at most once")
+                    );
+                }
+                "org" => asked.organization = Some(organization_ref(&value)?),
+                "role" => asked.roles.push(role(&value)?),
+                "include" => match &*value {
+                    "memberships" => asked.with_memberships = true,
+                    "permissions" => asked.with_permissions = true,
+                    _ => {
+                        let problem = Problem::new(Code::ParameterInvalid, "there is nothing of this name to include");
+                        return Err(problem.at("include", "memberships or permissions"));
+                    }
+                },
+                _ => {}
             }
         }
-        let [organization, include] = given;
-        let roles = call.roles()?;
-        if organization.is_none() && !roles.is_empty() {
+        if asked.organization.is_none() && !asked.roles.is_empty() {
             let problem = Problem::new(Code::ParameterInvalid, "a role is one in an organization, and none is named");
             return Err(problem.at("role", "together with org"));
         }
-        if include.as_deref().is_some_and(|include| include != "memberships") {
-            return Err(
-                Problem::new(Code::ParameterInvalid, "there is nothing of this name to include").at("include", "memberships")
-            );
-        }
-        let organization = organization.as_deref().map(super::call::organization_ref).transpose()?;
-        Ok(Self { organization, roles, with_memberships: include.is_some() })
+        Ok(asked)
     }
+
+    /// What is included beside the organization in this row, or beside none: members of an object, each behind a comma.
+    fn included(&self, claims: &Claims, list: &List, row: Option<usize>) -> String {
+        let mut members = String::new();
+        if self.with_memberships {
+            members.extend([r#","memberships":"#, text(list.body())]);
+        }
+        if self.with_permissions {
+            let permissions = row.and_then(|row| permissions(claims, list, row));
+            members.extend([r#","permissions":"#, permissions.as_deref().unwrap_or("null")]);
+        }
+        members
+    }
+
+    /// The same where no list was asked for.
+    fn nothing(&self) -> &'static str {
+        if self.with_permissions { r#","permissions":null"# } else { "" }
+    }
+}
+
+/// The permissions that the token carries, if they are those of the organization in this row and were given with the role that its
+/// user has there now: a role that changed takes them along.
+fn permissions(claims: &Claims, list: &List, row: usize) -> Option<String> {
+    let active = claims.organization.as_ref()?;
+    let is_this = list.find(&OrganizationRef::Id(active.id.clone())) == Found::At(row);
+    let is_current = is_this && active.role.as_deref() == Some(list.role(row));
+    is_current.then(|| serde_json::to_string(&active.permissions).expect("texts always serialise"))
 }
 
 /// The token: of the `Authorization` header, or of the cookie where that is switched on and there is no such header.
@@ -139,16 +175,7 @@ fn cookie<'a>(call: &Call<'a>) -> Option<&'a [u8]> {
 }
 
 /// The object, spliced from what is JSON already. Ids need no escaping.
-fn body(claims: &Claims, organization: &str, memberships: Option<&List>) -> Bytes {
-    let passed_on = PassedOn {
-        azp: claims.authorized_party.as_deref(),
-        iat: claims.issued_at,
-        exp: claims.expires_at,
-        fva: claims.factor_ages,
-        sts: claims.status.as_deref(),
-    };
-    let (actor, passed_on) = (claims.actor.as_ref().map(json), json(&passed_on));
-    let (with_memberships, memberships) = memberships.map_or(("", ""), |list| (r#","memberships":"#, text(list.body())));
+fn body(claims: &Claims, organization: &str, included: &str) -> Bytes {
     let mut digits = itoa::Buffer::new();
     let parts = [
         r#"{"userId":""#,
@@ -156,22 +183,17 @@ fn body(claims: &Claims, organization: &str, memberships: Option<&List>) -> Byte
         r#"","sessionId":""#,
         claims.session.as_str(),
         r#"","actor":"#,
-        actor.as_deref().unwrap_or("null"),
+        &claims.spelled.actor,
         r#","organization":"#,
         organization,
-        with_memberships,
-        memberships,
+        included,
         r#","claims":"#,
-        &passed_on,
+        &claims.spelled.claims,
         r#","tokenExpiresAt":"#,
         digits.format(claims.expires_at.saturating_mul(1_000)),
         "}",
     ];
     Bytes::from(parts.concat())
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings and integers always serialise")
 }
 
 fn text(json: &[u8]) -> &str {

@@ -225,7 +225,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::InDoubt => (
                 Code::SharedUnavailable,
-                "it could not be found out: the end of a session may have been lost; a newer token helps",
+                "it could not be found out: whether the session has ended may not have been heard here yet",
             ),
         };
         Self::new(code, detail)

@@ -267,8 +267,8 @@ enum FenceKind {
     Always,
     /// Several nodes: the moment the last complete question was sent.
     Asked(Arc<AtomicU64>),
-    /// Nobody can say.
-    Unknown,
+    /// Nobody can say how far; only whether the stream was heard at all.
+    Unknown(Arc<AtomicU64>),
 }
 
 impl Fence {
@@ -284,17 +284,29 @@ impl Fence {
 
     /// The fence of a node that cannot know how far it has applied the stream: it vouches for nothing.
     pub fn unknown() -> Self {
-        Self(FenceKind::Unknown)
+        Self::asked().unvouched()
+    }
+
+    /// The same stream, of which nobody can say how far it was applied.
+    pub fn unvouched(&self) -> Self {
+        match &self.0 {
+            FenceKind::Always => Self::always(),
+            FenceKind::Asked(heard) | FenceKind::Unknown(heard) => Self(FenceKind::Unknown(heard.clone())),
+        }
     }
 
     /// Whether it says anything.
     pub fn is_known(&self) -> bool {
-        !matches!(self.0, FenceKind::Unknown)
+        !matches!(self.0, FenceKind::Unknown(_))
     }
 
-    /// Whether it will say something, and the stream was never read to its end yet.
+    /// Whether the stream was never heard to its end yet. Acquire: ask before the facts are looked at, or a fact that was
+    /// applied before the end was heard is missed and counted as heard.
     pub fn is_unreached(&self) -> bool {
-        matches!(&self.0, FenceKind::Asked(fence) if fence.load(Ordering::Relaxed) == 0)
+        match &self.0 {
+            FenceKind::Always => false,
+            FenceKind::Asked(heard) | FenceKind::Unknown(heard) => heard.load(Ordering::Acquire) == 0,
+        }
     }
 
     /// Moves the fence. Release: whoever sees the new fence sees what was applied before it.
@@ -309,7 +321,7 @@ impl Fence {
         match &self.0 {
             FenceKind::Always => now,
             FenceKind::Asked(fence) => Moment::from_micros(fence.load(Ordering::Acquire)),
-            FenceKind::Unknown => Moment::ZERO,
+            FenceKind::Unknown(_) => Moment::ZERO,
         }
     }
 }

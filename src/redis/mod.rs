@@ -241,7 +241,7 @@ impl Redis {
     pub fn fence(&self) -> Fence {
         match self.maker.server.consistency() {
             Consistency::Bounded => self.heard.clone(),
-            Consistency::Eventual => Fence::unknown(),
+            Consistency::Eventual => self.heard.unvouched(),
         }
     }
 

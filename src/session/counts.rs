@@ -61,7 +61,7 @@ impl Counts {
         );
         registry.register(
             "rollcall_tokens_dropped",
-            "Remembered tokens pushed out by the byte limit; rising means that tokens are verified more than once",
+            "Remembered tokens pushed out by the byte limit, expired ones among them; rising means that tokens may be verified more than once",
             dropped,
         );
         registry.register(

@@ -64,6 +64,10 @@ impl KeysAtHand {
             let next = self.shared.ring().next(key_id, clock::now());
             match next {
                 Next::Use(key) => return Ok(key),
+                Next::UseAndFetch(key) => {
+                    self.fetch();
+                    return Ok(key);
+                }
                 Next::Unknown => return Err(TokenError::Invalid { what: "no key of the instance has this id" }.into()),
                 Next::Unavailable { retry_after } => return Err(Refusal::KeysUnavailable { retry_after }),
                 Next::Fetch => self.fetch(),

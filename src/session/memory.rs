@@ -87,10 +87,12 @@ impl Memory {
         if let Some(claims) = tokens.young.claims.get(tag) {
             return Some(claims.clone());
         }
-        let claims = tokens.old.claims.remove(tag)?;
+        let claims = tokens.old.claims.get(tag)?.clone();
         let cost = cost(&claims);
-        tokens.old.bytes -= cost;
+        // Where there is no room it stays where it is, and goes with the others.
         if tokens.young.bytes + cost <= self.bytes_max {
+            tokens.old.claims.remove(tag);
+            tokens.old.bytes -= cost;
             tokens.young.insert(*tag, claims.clone());
         }
         Some(claims)
@@ -150,6 +152,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::domain::{SessionId, UserId};
+    use crate::token::Spelled;
 
     fn claims(session: usize) -> Arc<Claims> {
         Arc::new(Claims {
@@ -162,6 +165,7 @@ mod tests {
             factor_ages: None,
             status: None,
             organization: None,
+            spelled: Spelled::default(),
         })
     }
 

@@ -72,8 +72,13 @@ impl Sessions {
 
     /// The claims of a token that may be taken now. Waits only for keys that are not at hand, and may be dropped while it does.
     pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
-        let found = self.find(token).await.and_then(|claims| self.judge(claims));
+        let found = self.find(token).await.and_then(|claims| self.judge(&claims).map(|()| claims));
         found.inspect_err(|refusal| self.inner.counts.refused(*refusal))
+    }
+
+    /// The same claims once more, by whoever has waited since: an end that was heard meanwhile refuses them.
+    pub fn verify_again(&self, claims: &Claims) -> Result<(), Refusal> {
+        self.judge(claims).inspect_err(|refusal| self.inner.counts.refused(*refusal))
     }
 
     /// Registers everything that is counted here.
@@ -109,7 +114,7 @@ impl Sessions {
     }
 
     /// What no memory may say: whether the token is still in its time, and its session alive.
-    fn judge(&self, claims: Arc<Claims>) -> Result<Arc<Claims>, Refusal> {
+    fn judge(&self, claims: &Claims) -> Result<(), Refusal> {
         let (wall, now) = (clock::wall(), clock::now());
         if claims.has_expired(wall, SKEW) {
             return Err(TokenError::Expired.into());
@@ -118,7 +123,7 @@ impl Sessions {
         let issued_at = Duration::from_secs(u64::try_from(claims.issued_at).unwrap_or_default());
         let as_of = now - wall.saturating_sub(issued_at) - SKEW;
         match self.inner.cache.token_standing(&claims.user, &claims.session, claims.issued_at, as_of) {
-            TokenStanding::Alive => Ok(claims),
+            TokenStanding::Alive => Ok(()),
             TokenStanding::Dead => Err(Refusal::SessionEnded),
             TokenStanding::InDoubt => Err(Refusal::InDoubt),
         }

@@ -33,6 +33,26 @@ pub struct Claims {
     pub status: Option<String>,
     /// The organization that was active when the token was minted.
     pub organization: Option<ActiveOrganization>,
+    /// What is passed on, as JSON.
+    pub spelled: Spelled,
+}
+
+/// Parts of the claims as JSON, made once: every use of a remembered token passes them on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spelled {
+    /// The actor, or `null`.
+    pub actor: String,
+    /// `{azp, iat, exp, fva, sts}`; `null` where the token has none.
+    pub claims: String,
+}
+
+#[derive(Serialize)]
+struct PassedOn<'a> {
+    azp: Option<&'a str>,
+    iat: i64,
+    exp: i64,
+    fva: Option<[i64; 2]>,
+    sts: Option<&'a str>,
 }
 
 /// Who acts as the user.
@@ -118,7 +138,8 @@ impl Claims {
             self.actor.as_ref().map_or(0, |actor| actor.sub.len() + text(&actor.sid) + text(&actor.iss) + text(&actor.kind));
         let organization = self.organization.as_ref().map_or(0, ActiveOrganization::bytes);
         let ids = self.user.as_str().len() + self.session.as_str().len();
-        size_of::<Self>() + ids + actor + organization + text(&self.authorized_party) + text(&self.status)
+        let spelled = self.spelled.actor.len() + self.spelled.claims.len();
+        size_of::<Self>() + ids + actor + organization + spelled + text(&self.authorized_party) + text(&self.status)
     }
 }
 
@@ -146,7 +167,11 @@ impl Wire {
         let user = UserId::parse(&self.sub).map_err(|_| TokenError::invalid("a subject that is no user"))?;
         let session = self.sid.as_deref().and_then(|sid| SessionId::parse(sid).ok());
         let session = session.ok_or(TokenError::invalid("a session that is none"))?;
-        let (organization, factor_ages) = (self.organization(), serde_json::from_value(self.fva).ok());
+        let organization = self.organization();
+        let factor_ages = serde_json::from_value(self.fva).ok();
+        let (azp, sts) = (self.azp.as_deref(), self.sts.as_deref());
+        let passed_on = PassedOn { azp, iat: self.iat, exp: self.exp, fva: factor_ages, sts };
+        let spelled = Spelled { actor: json(&self.act), claims: json(&passed_on) };
         Ok(Claims {
             user,
             session,
@@ -157,6 +182,7 @@ impl Wire {
             factor_ages,
             status: self.sts,
             organization,
+            spelled,
         })
     }
 
@@ -166,8 +192,9 @@ impl Wire {
 
     fn organization(&self) -> Option<ActiveOrganization> {
         match self.v {
-            None | Some(..=1) => self.first_version(),
-            Some(_) => self.o.as_ref().map(|organization| organization.unpack(&self.fea)),
+            // A version that is not known yet is read like the first, as Clerk's own libraries do.
+            Some(2) => self.o.as_ref().map(|organization| organization.unpack(&self.fea)),
+            _ => self.first_version(),
         }
     }
 
@@ -192,6 +219,10 @@ impl Organization {
             permissions: packed.map(|((features, names), masks)| permissions::unpack(features, names, masks)).unwrap_or_default(),
         }
     }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and integers always serialise")
 }
 
 /// Whether a time in seconds lies behind `now` by the skew or more.

@@ -1,8 +1,9 @@
 //! When the instance's keys are asked for. Decides only: whoever is told to fetch does, and lands what came.
 //!
 //! A set is good for five minutes. A key that is not in it has the set fetched again, but at most every ten seconds, so that
-//! made-up key ids cannot hammer Clerk. While Clerk is away the old keys go on. There is never more than one fetch under way:
-//! who comes meanwhile waits for it.
+//! made-up key ids cannot hammer Clerk. Whoever finds a set too old waits for the next one: a key that was withdrawn is not used
+//! once more after a quiet night. Once a fetch was in vain nobody waits for Clerk any more: the old keys go on, and fetches go
+//! beside them. There is never more than one under way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct KeyRing {
     /// When a set was last asked for.
     asked_at: Option<Moment>,
     is_under_way: bool,
+    /// The last fetch that ended brought nothing.
+    was_in_vain: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,8 @@ enum Keys {
 pub enum Next {
     /// Verify with this key.
     Use(Arc<Key>),
+    /// Verify with this key, and fetch the set beside that: nobody waits for it.
+    UseAndFetch(Arc<Key>),
     /// Fetch the set, land it, and ask again. Nobody else is told so until then.
     Fetch,
     /// Somebody fetches: ask again when it has landed.
@@ -66,7 +71,7 @@ impl KeyRing {
     }
 
     fn of(keys: Keys) -> Self {
-        Self { keys, as_of: None, asked_at: None, is_under_way: false }
+        Self { keys, as_of: None, asked_at: None, is_under_way: false, was_in_vain: false }
     }
 
     /// What to do for a token that names this key. One that names none has none among many.
@@ -79,16 +84,16 @@ impl KeyRing {
         if let Some(key) = key.clone().filter(|_| self.is_fresh(now)) {
             return Next::Use(key);
         }
+        let old = key.filter(|_| self.was_in_vain);
         if self.is_under_way(now) {
-            return Next::Await;
+            return old.map_or(Next::Await, Next::Use);
         }
         let waited = self.asked_at.map(|at| now.since(at));
         if waited.is_none_or(|waited| waited >= PACE) {
             (self.asked_at, self.is_under_way) = (Some(now), true);
-            return Next::Fetch;
+            return old.map_or(Next::Fetch, Next::UseAndFetch);
         }
-        match key {
-            // Clerk was just asked in vain, else the set were fresh.
+        match old {
             Some(key) => Next::Use(key),
             None if self.as_of == self.asked_at => Next::Unknown,
             None => Next::Unavailable { retry_after: PACE.saturating_sub(waited.unwrap_or_default()) },
@@ -98,6 +103,7 @@ impl KeyRing {
     /// Ends the fetch that was begun: with a set, or in vain, which leaves the old one.
     pub fn land(&mut self, fetched: Option<KeySet>) {
         self.is_under_way = false;
+        self.was_in_vain = fetched.is_none();
         if let (Some(keys), Keys::Fetched(at_hand)) = (fetched, &mut self.keys) {
             *at_hand = Some(keys);
             self.as_of = self.asked_at;

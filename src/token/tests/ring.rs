@@ -19,6 +19,7 @@ fn set(key_ids: &[&str]) -> Option<KeySet> {
 fn said(next: &Next) -> &'static str {
     match next {
         Next::Use(_) => "use",
+        Next::UseAndFetch(_) => "use and fetch",
         Next::Fetch => "fetch",
         Next::Await => "await",
         Next::Unknown => "unknown",
@@ -73,8 +74,14 @@ fn while_clerk_is_away_old_keys_go_on_and_unknown_ones_are_not_denied() {
     check(&mut ring, "ins_1", 400 * SECOND + 1, "use");
     check(&mut ring, "ins_9", 400 * SECOND + 1, "unavailable");
     check(&mut ring, "ins_1", 410 * SECOND - 1, "use");
-    check(&mut ring, "ins_1", 410 * SECOND, "fetch");
+    check(&mut ring, "ins_1", 410 * SECOND, "use and fetch");
+    check(&mut ring, "ins_1", 410 * SECOND + 1, "use");
+    check(&mut ring, "ins_9", 410 * SECOND + 1, "await");
     ring.land(None);
+    check(&mut ring, "ins_1", 420 * SECOND, "use and fetch");
+    ring.land(set(&["ins_2"]));
+    check(&mut ring, "ins_1", 420 * SECOND + 1, "unknown");
+    check(&mut ring, "ins_2", 720 * SECOND + 1, "fetch");
     let mut empty = KeyRing::fetched();
     check(&mut empty, "ins_1", 0, "fetch");
     empty.land(None);
@@ -118,7 +125,7 @@ proptest! {
                 ring.land(if landing == 1 { set(&["ins_1", "ins_2"]) } else { None });
                 under_way = None;
             }
-            if said(&ring.next(Some(&format!("ins_{key}")), at(now))) == "fetch" {
+            if said(&ring.next(Some(&format!("ins_{key}")), at(now))).ends_with("fetch") {
                 prop_assert!(under_way.is_none());
                 prop_assert!(last.is_none_or(|last| now - last >= 10 * SECOND));
                 (last, under_way) = (Some(now), Some(now));
