@@ -67,7 +67,7 @@ impl Kind {
             Self::UserUpdated => return banned(data, occurred_at_ms),
             Self::SessionEnded => {
                 let data = Session::deserialize(data)?;
-                Change::SessionEnded { session: data.id, user: data.user_id }
+                Change::SessionEnded { session: data.id, user: UserId::deserialize(data.user_id).ok() }
             }
         }))
     }
@@ -155,7 +155,9 @@ struct User {
 #[derive(Deserialize)]
 struct Session {
     id: SessionId,
-    user_id: Option<UserId>,
+    /// Any value: it is for the journal, and the session ends whoever's it was.
+    #[serde(default)]
+    user_id: Value,
 }
 
 impl From<MembershipWithRole> for Change {

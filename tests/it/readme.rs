@@ -8,6 +8,7 @@ use rollcall::config;
 use rollcall::http::problem::Code;
 
 const README: &str = include_str!("../../README.md");
+const WIRE: &str = include_str!("../../src/webhook/wire.rs");
 const ROUTES: &str = include_str!("../../src/http/routes.rs");
 /// Every file that registers metrics.
 const COUNTS: [&str; 8] = [
@@ -57,6 +58,16 @@ fn the_routes_are_those_of_the_code() {
         methods.split(", ").map(move |method| format!("{method} {path}"))
     });
     assert_eq!(told, coded.collect());
+}
+
+/// Whoever registers the endpoint ticks what the README lists, and hears of nothing else.
+#[test]
+fn the_events_are_those_that_are_read() {
+    let (_, told) = README.split_once("- **Events**").expect("the events to tick");
+    let told = told.split("- **").next().expect("one item").split('`').skip(1).step_by(2);
+    let (_, read) = WIRE.split_once("match event_type {").expect("the types that are read");
+    let read = read.split("_ => None").next().expect("every type").lines().flat_map(|line| line.split('"').skip(1).step_by(2));
+    assert_eq!(told.collect::<BTreeSet<_>>(), read.collect());
 }
 
 #[test]
