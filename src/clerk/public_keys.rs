@@ -6,11 +6,9 @@ use futures_util::future::BoxFuture;
 
 use super::client::{self, Clerk, SettingsError};
 use super::exchange::{self, Reply};
+use super::jwks::BYTES_MAX;
 use crate::ports::{KeySource, OriginError};
 use crate::token::KeySet;
-
-/// A key set is a few kilobytes.
-const BYTES_MAX: usize = 1024 * 1024;
 
 /// The document that everybody may read. Our secret key never goes there.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPubli
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// A document holds one key, two during a rotation.
 const KEYS_MAX: usize = 32;
@@ -36,10 +37,10 @@ pub enum KeyError {
 
 #[derive(Deserialize)]
 struct Document {
-    keys: Vec<Jwk>,
+    keys: Vec<Value>,
 }
 
-/// Every member may be missing: what is not for us is passed over.
+/// Every member may be missing. What is of another shape is not for us, and is passed over.
 #[derive(Deserialize)]
 struct Jwk {
     kid: Option<String>,
@@ -71,7 +72,8 @@ impl KeySet {
     /// Reads a JWKS. Keys of other kinds and uses are passed over.
     pub fn parse(document: &[u8]) -> Result<Self, KeyError> {
         let document: Document = serde_json::from_slice(document).map_err(|_| KeyError::NotAKeySet)?;
-        let keys: Vec<_> = document.keys.into_iter().take(KEYS_MAX).filter_map(Jwk::into_key).collect();
+        let keys: Vec<_> =
+            document.keys.into_iter().take(KEYS_MAX).filter_map(|key| Jwk::deserialize(key).ok()?.into_key()).collect();
         if keys.is_empty() { Err(KeyError::NoKey) } else { Ok(Self(keys)) }
     }
 

@@ -28,6 +28,8 @@ const USER: &str = "GET /v1/users/{user_id}";
 const MEMBERSHIPS: &str = "GET /v1/users/{user_id}/organization_memberships";
 const ORGANIZATION: &str = "GET /v1/organizations/{id_or_slug}";
 const JWKS: &str = "GET /v1/jwks";
+/// The document that everybody may read.
+const PUBLIC_JWKS: &str = "GET /.well-known/jwks.json";
 const TOKENS: &str = "POST /v1/sessions/{session_id}/tokens";
 const UNKNOWN: &str = "(unknown)";
 
@@ -108,8 +110,11 @@ async fn session_token(shared: Data<Shared>, request: HttpRequest, session: Path
     asked.finish(answer, act).await
 }
 
-async fn public_jwks(shared: Data<Shared>) -> HttpResponse {
-    Answer::ok(shared.keys.jwks()).respond(None).await
+async fn public_jwks(shared: Data<Shared>, request: HttpRequest) -> HttpResponse {
+    let asked = Asked::new(shared, &request, None, PUBLIC_JWKS);
+    let act = asked.shared.faults.meet(None, 0);
+    let answer = Ok(Answer::ok(asked.shared.keys.jwks()));
+    asked.finish(answer, act).await
 }
 
 async fn unknown(shared: Data<Shared>, request: HttpRequest) -> HttpResponse {
@@ -119,7 +124,7 @@ async fn unknown(shared: Data<Shared>, request: HttpRequest) -> HttpResponse {
 
 impl<'a> Asked<'a> {
     fn new(shared: Data<Shared>, request: &'a HttpRequest, user: Option<String>, path: &'static str) -> Self {
-        let is_limited = path != JWKS;
+        let is_limited = ![JWKS, PUBLIC_JWKS].contains(&path);
         shared.calls.arrived(path, user.as_deref(), is_limited, clock::now());
         let query = web::Query::from_query(request.query_string()).map(web::Query::into_inner).unwrap_or_default();
         Self { shared: shared.into_inner(), request, query, user }
