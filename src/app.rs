@@ -46,6 +46,10 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 const BACKGROUND_STOP_MAX: Duration = Duration::from_secs(1);
 /// Unreadable messages are kept for whoever mends the reader.
 const BURIED_KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
+/// A start waits no longer for what was before it: a Redis that is away must not keep a node from answering.
+const FIRST_LOOK_MAX: Duration = Duration::from_millis(500);
+/// Much less than a question to Redis takes to be worth waiting for.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// For reads under way and clocks.
 const REPAIR_MARGIN: Duration = Duration::from_secs(60);
 // What is put back at a start, and after a lost history, reaches further back than any token that is still taken.
@@ -154,6 +158,8 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     } else if let Some(redis) = &shared.redis {
         background.tasks.push(io.spawn(repair.run(redis.history(), background.stop.subscribe())));
         redis.spawn_tail(Arc::new(cache.clone()), journal.id());
+        // Whoever comes first meets a node that knows what ended before, if that can be known.
+        let _ = tokio::time::timeout(FIRST_LOOK_MAX, without_doubt(&cache)).await;
     }
     let remembering = intake.clone();
     background.tasks.push(io.spawn(async move { remembering.remember_last_seen().await }));
@@ -189,6 +195,12 @@ fn sessions(config: &Config, clerk: &Arc<Clerk>, cache: &Cache) -> anyhow::Resul
         );
     }
     Ok(Sessions::new(config.tokens.policy.clone(), keys, cache.clone()))
+}
+
+async fn without_doubt(cache: &Cache) {
+    while cache.is_in_doubt() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn connect(config: &Config, clerk: &Clerk, journal: &str, io: &Handle) -> anyhow::Result<Shared> {

@@ -228,6 +228,11 @@ impl Facts {
         difference::compare(user, earlier, later, &*memory)
     }
 
+    /// Whether readings from before a lost history are doubted.
+    pub fn has_doubts(&self) -> bool {
+        self.doubted_before() > Moment::ZERO
+    }
+
     fn doubted_before(&self) -> Moment {
         Moment::from_micros(self.doubted_before.load(Ordering::Acquire))
     }

@@ -5,6 +5,11 @@ use super::facts::TokenStanding;
 use crate::domain::{Moment, SessionId, UserId};
 
 impl Cache {
+    /// Whether the stream was never read to its end yet, or changes before now may be lost until they are put back.
+    pub fn is_in_doubt(&self) -> bool {
+        self.inner.parts.fence.is_unreached() || self.inner.facts.has_doubts()
+    }
+
     /// What is known of a token of this session, issued to this user at this second (`as_of` on this node's clock). One
     /// look-up under a lock that is only written while a change is merged.
     ///

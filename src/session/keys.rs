@@ -82,6 +82,12 @@ impl KeysAtHand {
         self.shared.fetches.clone()
     }
 
+    /// What decides, to put it into a state.
+    #[cfg(test)]
+    pub(super) fn ring(&self) -> MutexGuard<'_, KeyRing> {
+        self.shared.ring()
+    }
+
     /// Who waits for a fetch.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {

@@ -221,6 +221,29 @@ async fn keys_are_fetched_once_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn once_a_fetch_was_in_vain_nobody_waits_for_the_next_one() {
+    let source = published(None, 0);
+    let sessions = sessions(Keys::Fetched(source.clone()));
+    {
+        let set = json!({"keys": [OURS.jwk("ins_1")]}).to_string();
+        let (mut ring, minute) = (sessions.inner.keys.ring(), Duration::from_secs(60));
+        ring.next(Some("ins_1"), clock::now() - 6 * minute);
+        ring.land(KeySet::parse(set.as_bytes()).ok());
+        ring.next(Some("ins_1"), clock::now() - minute / 2);
+        ring.land(None);
+    }
+    for age in 0..3 {
+        let taken = sessions.verify(&token(age, json!({}))).now_or_never();
+        assert!(taken.is_some_and(|taken| taken.is_ok()), "at once");
+    }
+    while source.asked.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(sessions.verify(&token(4, json!({}))).now_or_never().is_some_and(|taken| taken.is_ok()), "while it is under way");
+    assert_eq!(source.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn i8_without_keys_a_token_is_not_called_invalid() {
     let source = published(None, 100);
     let sessions = sessions(Keys::Fetched(source.clone()));

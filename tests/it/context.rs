@@ -35,21 +35,21 @@ async fn run_on_both(test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
 }
 
 /// A token of a new session of this user.
-fn of(user: &str) -> NewToken {
+pub fn of(user: &str) -> NewToken {
     NewToken { user: Some(user.to_owned()), ..NewToken::default() }
 }
 
 /// The same, with this organization active.
-fn within(user: &str, organization: &str) -> NewToken {
+pub fn within(user: &str, organization: &str) -> NewToken {
     NewToken { organization: Some(organization.to_owned()), ..of(user) }
 }
 
-fn mint(world: &World, new: &NewToken) -> String {
+pub fn mint(world: &World, new: &NewToken) -> String {
     world.clerk.mint(new).expect("the world allows it")
 }
 
 /// Asks node `number` with a token.
-async fn ask(world: &World, number: usize, token: &str, query: &str) -> anyhow::Result<Answer> {
+pub async fn ask(world: &World, number: usize, token: &str, query: &str) -> anyhow::Result<Answer> {
     let url = format!("{}/v1/context{query}", world.nodes[number].url());
     Ok(Answer::of(world.http.get(url).bearer_auth(token).send().await?).await?.lawful())
 }
@@ -61,13 +61,13 @@ async fn context(world: &World, new: &NewToken, query: &str) -> anyhow::Result<A
 
 /// A context by decision: its object.
 #[track_caller]
-fn decided(answer: &Answer, decision: &str) -> Value {
+pub fn decided(answer: &Answer, decision: &str) -> Value {
     assert_eq!((answer.status, answer.header("rollcall-decision")), (200, decision), "{answer:?}");
     answer.json()
 }
 
 /// The session in a token.
-fn session_of(token: &str) -> String {
+pub fn session_of(token: &str) -> String {
     use base64::Engine;
     let payload = token.split('.').nth(1).expect("three parts");
     let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
@@ -457,6 +457,67 @@ async fn with_a_lost_fence_a_token_is_still_verified_and_the_lag_says_so() {
         let answer = ask(world, 0, &fresh, "").await?;
         decided(&answer, "context");
         assert!(answer.number("rollcall-lag") > Duration::from_secs(1).as_millis() as u64);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_are_the_tokens_as_long_as_its_role_is_the_one_known_here() {
+    run_on_both(async |world: &mut World| {
+        for version in [1, 2] {
+            let token = mint(world, &NewToken { version: Some(version), ..within("user_mei", "tidewell-energy") });
+            let role = decided(&ask(world, 0, &token, "").await?, "context")["organization"]["role"].clone();
+            let permissions = async |query: &str, decision: &str| {
+                anyhow::Ok(decided(&ask(world, 0, &token, query).await?, decision).get("permissions").cloned())
+            };
+            assert_eq!(permissions("", "context").await?, None);
+            let given = permissions("?include=permissions", "context").await?.expect("a member");
+            assert!(given.as_array().is_some_and(|given| given.contains(&json!("org:ledger:view"))), "{given}");
+            assert_eq!(permissions("?include=permissions&include=memberships&org=tidewell-energy", "member").await?, Some(given));
+            let changed = if role == "org:admin" { "org:member" } else { "org:admin" };
+            let change = world.change(|clerk| clerk.change_role("user_mei", "tidewell-energy", changed));
+            world.deliver(&change).await;
+            assert_eq!(permissions("?include=permissions", "context").await?, Some(Value::Null), "of another role");
+        }
+        let without = mint(world, &of("user_mei"));
+        let context = decided(&ask(world, 0, &without, "?include=permissions").await?, "context");
+        assert_eq!((&context["permissions"], context.get("memberships")), (&Value::Null, None));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_without_a_reading_is_known_by_its_etag_too() {
+    run_test(Deployment::Alone, async |world: &mut World| {
+        let token = mint(world, &of("user_ada"));
+        let first = ask(world, 0, &token, "").await?;
+        let url = format!("{}/v1/context", world.nodes[0].url());
+        let known = world.http.get(url).bearer_auth(&token).header("if-none-match", first.header("etag")).send().await?;
+        let known = Answer::of(known).await?.lawful();
+        assert_eq!((known.status, known.body.len(), known.header("rollcall-decision")), (304, 0, "context"));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_longer_banned_signs_in_again() {
+    run_test(Deployment::Redis(1), async |world: &mut World| {
+        let before = mint(world, &of("user_noor"));
+        let ban = world.change(|clerk| clerk.ban("user_noor"));
+        world.deliver(&ban).await;
+        ask(world, 0, &before, "").await?.is_problem(401, "session-ended");
+        let unban = world.change(|clerk| clerk.unban("user_noor"));
+        world.deliver(&unban).await;
+        ask(world, 0, &before, "").await?.is_problem(401, "session-ended");
+        // Issued after the ban, and what clocks may differ by.
+        until("a token from after the ban", async || {
+            let answer = ask(world, 0, &mint(world, &of("user_noor")), "").await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
         Ok(())
     })
     .await;

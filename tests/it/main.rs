@@ -7,6 +7,7 @@ mod clerk_libraries;
 mod cluster;
 mod commands;
 mod context;
+mod context_in_doubt;
 mod contract_checks;
 mod contract_freshness;
 mod contract_headers;

@@ -1,0 +1,119 @@
+//! Session tokens where the end of a session may not have been heard: it is never taken for alive that is dead, nor called dead that
+//! may be alive. I5, I8.
+
+use rollcall::dev::SessionEnd;
+use rollcall::protocol::freshness::Consistency;
+
+use crate::context::{ask, decided, mint, of, session_of, within};
+use crate::world::answer::Answer;
+use crate::world::service::{Deployment, Setup, World, run_test};
+use crate::world::wait::until;
+
+/// Ends the session of a token; it is acknowledged.
+async fn end(world: &World, token: &str) {
+    let ended = world.change(|clerk| clerk.end_session(&session_of(token), SessionEnd::Revoked));
+    world.deliver(&ended).await;
+}
+
+/// The first answer of a node that finds anything out.
+async fn found_out(world: &World, number: usize, token: &str) -> Answer {
+    until("the node finds out", async || ask(world, number, token, "").await.ok().filter(|answer| answer.status != 503)).await
+}
+
+async fn tolerating(world: &World, token: &str, lag_ms: &str) -> anyhow::Result<Answer> {
+    let request = world.http.get(format!("{}/v1/context", world.nodes[0].url())).bearer_auth(token);
+    Answer::of(request.header("rollcall-max-lag", lag_ms).send().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_dead_session_outlives_an_empty_redis_and_a_restart_of_every_node() {
+    run_test(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+        let (dead, alive) = (mint(world, &of("user_ada")), mint(world, &of("user_ada")));
+        decided(&found_out(world, 0, &dead).await, "context");
+        end(world, &dead).await;
+        world.stop_nodes().await;
+        world.redis().kill();
+        world.redis().restart();
+        for number in 0..2 {
+            world.add_node().await;
+            found_out(world, number, &dead).await.is_problem(401, "session-ended");
+            decided(&found_out(world, number, &alive).await, "context");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_node_that_never_heard_the_stream_takes_no_token_and_calls_none_dead() {
+    for consistency in [Consistency::Bounded, Consistency::Eventual] {
+        let setup = Setup { consistency, ..Setup::default() };
+        run_test(Deployment::Redis(1), setup, async |world: &mut World| {
+            let (dead, alive) = (mint(world, &of("user_ada")), mint(world, &of("user_noor")));
+            end(world, &dead).await;
+            world.stop_nodes().await;
+            world.redis().pause();
+            let url = world.redis().url();
+            world.start_node_on(&url, 0).await;
+            for token in [&dead, &alive] {
+                ask(world, 0, token, "").await?.could_not_find_out("shared-unavailable");
+            }
+            world.redis().resume();
+            found_out(world, 0, &dead).await.is_problem(401, "session-ended");
+            decided(&found_out(world, 0, &alive).await, "context");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_the_stream_goes_on_by_what_it_knows_and_tells_how_old_that_is() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let (dead, alive) = (mint(world, &of("user_ada")), mint(world, &within("user_ada", "harbour-works")));
+        decided(&found_out(world, 0, &dead).await, "context");
+        end(world, &dead).await;
+        decided(&found_out(world, 0, &alive).await, "context");
+        decided(&tolerating(world, &alive, "1000").await?, "context");
+        world.redis().kill();
+        until("the fence is lost", async || {
+            let answer = tolerating(world, &alive, "1000").await.ok()?;
+            (answer.status != 200).then(|| answer.could_not_find_out("shared-unavailable"))
+        })
+        .await;
+        ask(world, 0, &dead, "").await?.is_problem(401, "session-ended");
+        for (query, decision) in [("", "context"), ("?org=harbour-works", "member"), ("?include=memberships", "context")] {
+            let answer = ask(world, 0, &alive, query).await?;
+            assert_eq!(decided(&answer, decision)["organization"]["role"], "org:admin");
+            assert!(answer.number("rollcall-lag") > 1_000, "{answer:?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_lag_is_known_tokens_are_taken_with_that_said_and_ends_are_heard_all_the_same() {
+    let setup = Setup { consistency: Consistency::Eventual, ..Setup::default() };
+    run_test(Deployment::Redis(2), setup, async |world: &mut World| {
+        let token = mint(world, &within("user_ada", "harbour-works"));
+        for number in 0..2 {
+            for query in ["", "?org=harbour-works"] {
+                let answer = found_out(world, number, &token).await;
+                decided(&answer, "context");
+                assert_eq!(answer.header("rollcall-lag"), "unknown", "{query}");
+            }
+        }
+        tolerating(world, &token, "60000").await?.could_not_find_out("shared-unavailable");
+        end(world, &token).await;
+        for number in 0..2 {
+            until("the end is heard", async || {
+                let answer = ask(world, number, &token, "").await.ok()?;
+                (answer.status == 401).then(|| answer.is_problem(401, "session-ended"))
+            })
+            .await;
+        }
+        Ok(())
+    })
+    .await;
+}
