@@ -143,6 +143,11 @@ impl Fence {
         self.fence.advance(to);
     }
 
+    pub fn is_unreached(&self) -> bool {
+        self.point.load(Ordering::SeqCst);
+        self.fence.is_unreached()
+    }
+
     pub fn load(&self, now: Moment) -> Moment {
         self.point.load(Ordering::SeqCst);
         self.fence.load(now)

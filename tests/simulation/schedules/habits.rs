@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use rollcall::domain::{Change, List, Moment};
+use rollcall::domain::{Change, List, Moment, SessionId};
 use rollcall::ports::{Break, StreamSink};
 use rollcall::protocol::freshness::{Candidate, Verdict, Wants};
 
 use super::answer::Content;
 use super::doors::{begun, truth};
+use super::facts::TokenStanding;
 use super::room::{Cache, Seen, seen, user};
 use crate::clock::NOW;
 
@@ -21,11 +22,13 @@ pub struct Habits {
     pub break_off: fn(&Cache, Moment),
     pub fly: fn(&Cache),
     pub hit: fn(&Cache) -> Option<Seen>,
+    /// What is known of a token of session 1 of user 1.
+    pub stand: fn(&Cache) -> TokenStanding,
 }
 
 impl Habits {
     /// As in production.
-    pub const RIGHT: Self = Self { apply, break_off, fly, hit: Cache::hit_now };
+    pub const RIGHT: Self = Self { apply, break_off, fly, hit: Cache::hit_now, stand };
 }
 
 /// When the changes of these scenes pass: before the readings began, so that no value is refused for its age alone.
@@ -45,6 +48,31 @@ fn break_off(cache: &Cache, fence: Moment) {
 
 fn fly(cache: &Cache) {
     cache.fly_unseen();
+}
+
+fn stand(cache: &Cache) -> TokenStanding {
+    cache.token_standing(&user(1), &session(), 0, begun())
+}
+
+pub fn session() -> SessionId {
+    SessionId::parse("sess_1").expect("id")
+}
+
+/// Whether the stream was heard is asked when the facts were looked at.
+pub fn heard_after_the_facts(cache: &Cache) -> TokenStanding {
+    match cache.inner.facts.token_standing(&user(1), &session(), 0, begun()) {
+        TokenStanding::Alive if cache.inner.parts.fence.is_unreached() => TokenStanding::InDoubt,
+        standing => standing,
+    }
+}
+
+/// What is doubted is asked when the facts were looked at.
+pub fn doubted_after_the_facts(cache: &Cache) -> TokenStanding {
+    // Begun now, in nobody's doubt.
+    match cache.inner.facts.token_standing(&user(1), &session(), 0, NOW) {
+        TokenStanding::Alive if !cache.inner.facts.may_trust(begun()) => TokenStanding::InDoubt,
+        standing => standing,
+    }
 }
 
 /// The fence moves before the entries that it vouches for are applied.

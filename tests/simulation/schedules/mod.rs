@@ -27,6 +27,8 @@ mod local;
 mod order;
 #[path = "../../../src/cache/read.rs"]
 mod read;
+#[path = "../../../src/cache/sessions.rs"]
+mod sessions;
 #[path = "../../../src/cache/sink.rs"]
 mod sink;
 #[path = "../../../src/cache/waits.rs"]

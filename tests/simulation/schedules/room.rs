@@ -110,19 +110,27 @@ pub fn seen(content: &Content, fence: Moment) -> Seen {
 impl Cache {
     /// A node that has heard everything so far, of an origin that lags or does not.
     pub fn new(lags: bool, local_bytes_max: u64) -> Self {
-        Self::with(lags, local_bytes_max, true)
+        let cache = Self::with(lags, local_bytes_max, true);
+        cache.inner.parts.fence.advance(fence_of(0));
+        cache
+    }
+
+    /// A node that has not heard the stream yet.
+    pub fn unheard() -> Self {
+        Self::with(false, 0, true)
     }
 
     /// The same without Redis: nothing but the node's own memory refuses a reading.
     pub fn without_redis() -> Self {
-        Self::with(false, 1 << 20, false)
+        let cache = Self::with(false, 1 << 20, false);
+        cache.inner.parts.fence.advance(fence_of(0));
+        cache
     }
 
     fn with(lags: bool, local_bytes_max: u64, has_redis: bool) -> Self {
         let clerk = Arc::new(Clerk { lags, ..Clerk::default() });
         let redis = Arc::new(Redis::default());
         let fence = Fence::asked();
-        fence.advance(fence_of(0));
         let shared = has_redis.then(|| -> Arc<dyn SharedTier> { redis.clone() });
         let parts = Parts { origin: clerk.clone(), shared, fence, bounds: BOUNDS };
         let inner = Inner {

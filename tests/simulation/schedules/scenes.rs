@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use rollcall::domain::{Change, MembershipId, OrganizationId, OrganizationRef};
+use rollcall::domain::{Change, MembershipId, Moment, OrganizationId, OrganizationRef};
 use rollcall::ports::StreamSink;
 use rollcall::protocol::denial::Denied;
 use shuttle::thread;
 
 use super::doors::begun;
+use super::facts::TokenStanding;
 use super::flown::Flown;
-use super::habits::{Habits, passed};
+use super::habits::{Habits, passed, session};
 use super::local::Entry;
 use super::room::{Cache, Seen, changes_in, fence_of, seen, user};
 use super::sync::Ordering;
@@ -121,6 +122,35 @@ pub fn missed(habits: Habits) {
     let catches_up = |cache: &Cache| _ = cache.catch_up(&user(1));
     at_once(&cache, vec![work(stream), work(lands), work(looks), work(catches_up), work(calls)]);
     vouch((habits.hit)(&cache), "a hit at the end");
+}
+
+fn is_never_alive(habits: Habits, cache: Cache, stream: impl FnOnce(&Cache) + Send + 'static) {
+    let asks = move |cache: &Cache| {
+        for _ in 0..2 {
+            assert!((habits.stand)(cache) != TokenStanding::Alive, "I5: a token whose session had ended is taken");
+        }
+    };
+    at_once(&cache, vec![work(stream), work(asks), work(asks)]);
+    assert!((habits.stand)(&cache) == TokenStanding::Dead, "I5: a token whose session had ended is not dead at the end");
+}
+
+fn session_ended() -> Change {
+    Change::SessionEnded { session: session(), user: None }
+}
+
+/// A node that starts hears of an end for the first time, and reaches the end of the stream.
+pub fn first_heard(habits: Habits) {
+    is_never_alive(habits, Cache::unheard(), move |cache| (habits.apply)(cache, &session_ended(), fence_of(1)));
+}
+
+/// An end was lost with the stream's history: it is put back, and then nothing is doubted any more.
+pub fn put_back(habits: Habits) {
+    let cache = Cache::new(false, 0);
+    cache.inner.facts.doubt_before(NOW);
+    is_never_alive(habits, cache, |cache| {
+        StreamSink::apply(cache, &session_ended(), passed());
+        cache.inner.facts.doubt_before(Moment::ZERO);
+    });
 }
 
 /// What an entry of these scenes costs is far more than this many, and two fit.
