@@ -224,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn i12_what_is_used_and_finds_no_room_stays_where_it_is() {
+        let one = cost(&claims(1));
+        // Of each generation of each shard: room for two.
+        let memory = Memory::bounded(SHARDS * 2 * 2 * one);
+        let tag = |n: u8| [[0; 31].as_slice(), &[n]].concat().try_into().expect("32 bytes");
+        for n in 1..=4 {
+            memory.land(tag(n), claims(1), at(0));
+        }
+        for turn in 1..=3 {
+            assert!(memory.get(&tag(1)).is_some() && memory.get(&tag(2)).is_some(), "turn {turn}");
+        }
+        assert_eq!((held(&memory), memory.dropped().get()), ((4 * one, 4), 0));
+    }
+
+    #[test]
     fn i12_one_token_larger_than_a_generation_is_not_remembered() {
         let memory = Memory::bounded(SHARDS * 2 * 400);
         let large = Claims { status: Some("x".repeat(4096)), ..(*claims(1)).clone() };

@@ -117,3 +117,23 @@ async fn where_no_lag_is_known_tokens_are_taken_with_that_said_and_ends_are_hear
     })
     .await;
 }
+
+/// The token is good and the origin is slow; the session ends while it is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_session_that_ends_while_its_memberships_are_read_is_refused() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let token = mint(world, &of("user_ada"));
+        decided(&found_out(world, 0, &token).await, "context");
+        let slow = world.clerk.hold_next_answer_about("user_ada");
+        let asking = {
+            let request = world.http.get(format!("{}/v1/context?org=harbour-works", world.nodes[0].url())).bearer_auth(&token);
+            tokio::spawn(async move { Answer::of(request.send().await?).await })
+        };
+        slow.reached().await?;
+        end(world, &token).await;
+        slow.release();
+        asking.await??.is_problem(401, "session-ended");
+        Ok(())
+    })
+    .await;
+}
