@@ -298,6 +298,17 @@ async fn a_node_with_another_journal_and_a_replica_that_is_missing_are_told() {
     checked.names_the_fix("redis replicas", "fail", &["0 connected, 1 awaited"], &["ROLLCALL_REDIS_REPLICAS"]);
 }
 
+/// As during a deploy: the nodes that run have this very journal, and the first start of this release brings it up to date.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_of_an_earlier_release_is_no_other_one() {
+    let rollcall = Rollcall::serve().await;
+    let last_step = "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
+    in_sqlite(&rollcall.journal_file(), last_step).await;
+    let checked = Checked::of(rollcall.run(&["check", "--json"])).ends_with(0);
+    checked.names_the_fix("journal", "warn", &["of an earlier release"], &["rollcall migrate"]);
+    checked.finds("redis nodes", &["1 running"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_not_there_or_has_no_form_yet_is_told() {
     let postgres = Postgres::start();
