@@ -201,10 +201,16 @@ impl Facts {
         outranked
     }
 
-    /// What is remembered of the user, of these memberships and of their organizations.
-    pub fn recall<'a>(&self, user: &UserId, rows: impl Iterator<Item = &'a Membership>) -> Recalled {
-        let (memberships, organizations): (BTreeSet<_>, BTreeSet<_>) =
+    /// What is remembered of the user, of these memberships and of their organizations, and of one more that none of them names.
+    pub fn recall<'a>(
+        &self,
+        user: &UserId,
+        rows: impl Iterator<Item = &'a Membership>,
+        organization: Option<&OrganizationId>,
+    ) -> Recalled {
+        let (memberships, mut organizations): (BTreeSet<_>, BTreeSet<_>) =
             rows.map(|row| (row.membership_id.clone(), row.organization_id.clone())).unzip();
+        organizations.extend(organization.cloned());
         let memory = self.memory.read().expect("nothing panics while it is held");
         let doubted_before = self.doubted_before().max(memory.floor);
         let membership = |id: MembershipId| memory.membership(&id).cloned().map(|fact| (id, fact));

@@ -10,7 +10,7 @@ use super::Cache;
 use super::answer::Content;
 use super::facts::Recalled;
 use crate::clock;
-use crate::domain::{Membership, Moment, UserId};
+use crate::domain::{Membership, Moment, OrganizationId, UserId};
 use crate::ports::{OriginAnswer, OriginError, Priority, SharedError};
 
 /// What was found.
@@ -40,8 +40,9 @@ pub struct Seen {
 }
 
 impl Cache {
-    /// Asks everybody. Takes as long as the origin does, four seconds at most.
-    pub async fn inspect(&self, user: &UserId) -> Inspection {
+    /// Asks everybody. What is remembered of `organization` is told even where nobody names it any more. Takes as long as the
+    /// origin does, four seconds at most.
+    pub async fn inspect(&self, user: &UserId, organization: Option<&OrganizationId>) -> Inspection {
         let (parts, began) = (&self.inner.parts, clock::now());
         let local = self.inner.local.get(user).map(|entry| Seen::of(&entry.content, entry.as_of));
         let shared = async {
@@ -55,7 +56,7 @@ impl Cache {
         });
         let found = [local.as_ref(), shared.as_ref().and_then(|found| found.as_ref().ok()?.as_ref()), origin.as_ref().ok()];
         let rows = found.into_iter().flatten().filter_map(|seen| seen.memberships.as_deref()).flatten();
-        let recalled = self.inner.facts.recall(user, rows);
+        let recalled = self.inner.facts.recall(user, rows, organization);
         let lag = self.knows_its_lag().then(|| self.lag());
         Inspection { at: clock::now(), lag, local, shared, origin, recalled }
     }

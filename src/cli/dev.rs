@@ -103,10 +103,10 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
 fn environment(args: &Args) -> Environment {
     let defaults = Options::default();
     Environment::of_process()
-        .with("CLERK_SECRET_KEY", defaults.secret_key)
         // Of another instance, if they are set at all.
-        .with("CLERK_JWT_KEY", "")
-        .with("CLERK_AUTHORIZED_PARTIES", "")
+        .without(Name::JwtKey)
+        .without(Name::AuthorizedParties)
+        .with("CLERK_SECRET_KEY", defaults.secret_key)
         .with("CLERK_WEBHOOK_SIGNING_SECRET", defaults.webhook_secret)
         .with("CLERK_API_URL", format!("http://{}", args.clerk_listen))
         .with("ROLLCALL_API_KEYS", key_entry())
@@ -180,6 +180,8 @@ async fn build_node(
         .with("CLERK_PUBLISHABLE_KEY", clerk.publishable_key())
         .with("CLERK_ISSUER", clerk.issuer())
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
+    // One address is for one listener.
+    let environment = if number == 0 { environment } else { environment.without(Name::MetricsListen) };
     let config = gather(args, &environment)?.resolve()?;
     app::build_on(config, journal, io.clone()).await.context("cannot start")
 }

@@ -65,12 +65,12 @@ pub enum Problem {
     },
 }
 
-/// A setting as it is shown to people: its variable, its value unless secret, and where it was written.
+/// A setting as it is shown to people: its variable, its value unless that may be a secret, and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Which.
     pub name: Name,
-    /// None where it is a secret, and where there is none.
+    /// None where it may be a secret, and where there is none.
     pub value: Option<String>,
     /// Where it was written.
     pub source: Source,
@@ -78,7 +78,7 @@ pub struct Shown {
 
 impl Shown {
     pub(super) fn new(name: Name, value: Option<&str>, source: &Source) -> Self {
-        let value = value.filter(|_| !name.setting().is_secret).map(str::to_owned);
+        let value = value.filter(|_| !name.setting().may_hold_a_secret()).map(str::to_owned);
         Self { name, value, source: source.clone() }
     }
 }

@@ -66,19 +66,22 @@ impl FileLayer {
         }
     }
 
-    /// A value as it would be typed: a text, a whole number, or a list of texts.
+    /// A value as it would be typed: a text, a whole number, a boolean, or a list of texts.
     fn text(&self, key: &str) -> Result<Option<String>, Problem> {
         let text = |value: &Value| match value {
             Value::String(text) => Some(text.trim().to_owned()),
             Value::Integer(number) => Some(number.to_string()),
-            Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
+            Value::Boolean(is_on) => Some(is_on.to_string()),
+            Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
         };
         let Some(value) = self.table.get(key) else { return Ok(None) };
         let found = match value {
             Value::Array(values) => values.iter().map(text).collect::<Option<Vec<_>>>().map(|texts| texts.join(",")),
             one => text(one),
         };
-        found.map(Some).ok_or_else(|| self.problem(format!("`{key}` must be a text, a whole number or a list of texts")))
+        found
+            .map(Some)
+            .ok_or_else(|| self.problem(format!("`{key}` must be a text, a whole number, a boolean or a list of texts")))
     }
 
     fn problem(&self, why: String) -> Problem {
@@ -88,7 +91,7 @@ impl FileLayer {
 
 fn keys(setting: &Setting) -> Vec<String> {
     let key = setting.key();
-    match setting.is_secret || setting.name == Name::ApiKeys {
+    match setting.may_hold_a_secret() {
         true => vec![key.clone(), format!("{key}_file")],
         false => vec![key],
     }

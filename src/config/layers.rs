@@ -18,25 +18,33 @@ use super::table::{Flag, Name, Setting, TABLE};
 pub struct Environment {
     variables: BTreeMap<String, String>,
     folder: PathBuf,
+    /// Settings that count as written nowhere.
+    without: Vec<Name>,
 }
 
 impl Environment {
     /// Those of this process. A variable that is not UTF-8 is kept with marks in the bad places, to be refused by its rule.
     pub fn of_process() -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Self { variables: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(), folder: PathBuf::new() }
+        Self { variables: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(), ..Self::default() }
     }
 
     /// These variables, in this folder.
     pub fn new(variables: &[(&str, &str)], folder: impl Into<PathBuf>) -> Self {
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Self { variables, folder: folder.into() }
+        Self { variables, folder: folder.into(), ..Self::default() }
     }
 
     /// The same, with this variable set, whatever it was and whatever file it was to come from.
     pub fn with(mut self, variable: &str, value: impl Into<String>) -> Self {
         self.variables.remove(&format!("{variable}_FILE"));
         self.variables.insert(variable.to_owned(), value.into());
+        self
+    }
+
+    /// The same without this setting, wherever it is written: an empty variable would leave it to the file.
+    pub fn without(mut self, name: Name) -> Self {
+        self.without.push(name);
         self
     }
 
@@ -125,6 +133,9 @@ impl Settings {
         if let Some(text) = typed.get(setting.name) {
             return from_flag(setting, text, env).map(Some);
         }
+        if env.without.contains(&setting.name) {
+            return Ok(default(setting));
+        }
         if let Some(given) = from_variable(setting, setting.variable, env)? {
             return Ok(Some(given));
         }
@@ -145,7 +156,7 @@ impl Settings {
         if setting.name == Name::RedisUrl && env.get("UPSTASH_REDIS_REST_URL").is_some() {
             return Err(only_rest_url());
         }
-        Ok(setting.default.map(|text| Given { text: text.into(), source: Source::Default }))
+        Ok(default(setting))
     }
 
     /// What was written, or the default; none when there is neither.
@@ -167,6 +178,10 @@ impl Settings {
     }
 }
 
+fn default(setting: &Setting) -> Option<Given> {
+    setting.default.map(|text| Given { text: text.into(), source: Source::Default })
+}
+
 fn from_flag(setting: &Setting, text: &str, env: &Environment) -> Result<Given, Problem> {
     let source = Source::Flag(setting.typed());
     let text = match setting.flag {
@@ -178,8 +193,7 @@ fn from_flag(setting: &Setting, text: &str, env: &Environment) -> Result<Given, 
 
 fn from_variable(setting: &Setting, variable: &str, env: &Environment) -> Result<Option<Given>, Problem> {
     let file_variable = format!("{variable}_FILE");
-    let may_be_file = setting.is_secret || setting.name == Name::ApiKeys;
-    let path = env.get(&file_variable).filter(|_| may_be_file);
+    let path = env.get(&file_variable).filter(|_| setting.may_hold_a_secret());
     match (env.get(variable), path) {
         (Some(_), Some(path)) => Err(Problem::File {
             path: path.to_owned(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, Problem, Shown};
 use super::layers::{Given, Settings, Source};
 use super::parse::{self, Parsed};
 use super::table::{Name, TABLE};
@@ -32,6 +32,10 @@ const RETENTION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Clerk's limits per 10 s, by kind of key.
 const ORIGIN_LIMIT_LIVE: u32 = 1000;
 const ORIGIN_LIMIT_OTHER: u32 = 100;
+
+/// Where a secret is easily pasted instead: the secret key for the publishable one, a service key for its name. What is malformed
+/// there is not shown.
+const TAKEN_FOR_SECRETS: [Name; 2] = [Name::PublishableKey, Name::ServerTiming];
 
 impl Settings {
     /// The configuration that `serve` runs with. Fails with everything that is missing, malformed or at odds.
@@ -199,7 +203,9 @@ impl Settings {
     }
 
     fn malformed(&self, name: Name, why: String) -> Problem {
-        Problem::Malformed { shown: self.shown(name), why }
+        let shown = self.shown(name);
+        let value = shown.value.filter(|_| !TAKEN_FOR_SECRETS.contains(&name));
+        Problem::Malformed { shown: Shown { value, ..shown }, why }
     }
 
     /// The four durations of the freshness rule, and what must hold between them.

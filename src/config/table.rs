@@ -67,7 +67,7 @@ pub struct Setting {
     pub too_low: &'static str,
     /// What a value does that is too high.
     pub too_high: &'static str,
-    /// Whether its value is never shown.
+    /// Whether its value is a secret.
     pub is_secret: bool,
     /// How to get one, for settings that `serve` cannot do without.
     pub required: Option<&'static str>,
@@ -103,6 +103,12 @@ impl Setting {
     const fn required(mut self, how: &'static str) -> Self {
         self.required = Some(how);
         self
+    }
+
+    /// Whether its value may be one that nobody may see: it is never shown, and may come from a file of its own. Service keys are
+    /// configured by their digests; but a key itself is easily pasted there.
+    pub fn may_hold_a_secret(&self) -> bool {
+        self.is_secret || self.name == Name::ApiKeys
     }
 
     /// The key in the file.
@@ -226,7 +232,7 @@ pub const TABLE: [Setting; 30] = [
         Name::MetricsListen,
         "ROLLCALL_METRICS_LISTEN",
         Flag::Value("metrics-listen"),
-        "Address and port of a listener of its own for `/metrics`, which asks for no key there; `/livez` and `/readyz` too.",
+        "Address and port of a listener of its own for `/metrics`, which asks for no key there; `/livez` and `/readyz` too. Where callers ask, `/metrics` goes on asking for an `admin` key.",
     )
     .note("none: `/metrics` asks for an `admin` key"),
     Setting::new(

@@ -189,6 +189,16 @@ fn ranges_are_kept() {
 }
 
 #[test]
+fn a_switch_of_the_file_is_a_word_or_a_boolean() {
+    let tokens = |text: &str| Start::complete().file("rollcall.toml", text).config().expect("this configuration is right").tokens;
+    for (text, expected) in [("true", true), ("false", false), ("\"on\"", true), ("\"off\"", false), ("1", true)] {
+        let tokens = tokens(&format!("session_cookie = {text}\nallow_pending = {text}"));
+        assert_eq!((tokens.is_cookie_read, tokens.policy.allows_pending), (expected, expected), "{text}");
+    }
+    Start::complete().file("rollcall.toml", "ttl = true").expect_refusal(&["ROLLCALL_TTL = true (from rollcall.toml)"]);
+}
+
+#[test]
 fn a_secret_may_stand_in_a_file_and_is_trimmed() {
     let start = Start::complete()
         .set("CLERK_SECRET_KEY", "")
@@ -250,7 +260,11 @@ fn no_secret_is_shown_by_debug_or_by_an_error() {
     let bad = Start::complete()
         .set("CLERK_SECRET_KEY", "pk_test_hidden")
         .set("CLERK_WEBHOOK_SIGNING_SECRET", "hidden!")
-        .set("REDIS_URL", "postgres://:hidden@127.0.0.1");
+        .set("REDIS_URL", "postgres://:hidden@127.0.0.1")
+        // Pasted where its digest, its name or the publishable key belongs.
+        .set("ROLLCALL_API_KEYS", "web:read:rk_hidden")
+        .set("ROLLCALL_SERVER_TIMING", "rk_hidden")
+        .set("CLERK_PUBLISHABLE_KEY", "sk_live_hidden");
     assert!(!bad.error().contains("hidden"), "{}", bad.error());
     assert!(!format!("{:?}", bad.config()).contains("hidden"));
 }

@@ -126,6 +126,14 @@ impl OrganizationRef {
         }
     }
 
+    /// The id, if it is named by it.
+    pub fn id(&self) -> Option<&OrganizationId> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::Slug(_) => None,
+        }
+    }
+
     /// The text as the caller wrote it.
     pub fn as_str(&self) -> &str {
         match self {

@@ -1,4 +1,4 @@
-//! `GET /v1/users/{userId}/inspection`: what every tier of this node says of a user, and what it remembers. For an admin key;
+//! `GET /v1/users/{userId}/inspection?org=`: what every tier of this node says of a user, and what it remembers. For an admin key;
 //! `rollcall inspect` asks, and shows the same shape where it looks by itself. It decides nothing.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Scope;
-use super::call::Call;
+use super::call::{Call, organization_ref};
 use super::headers::plain;
 use super::names::JSON;
 use super::problem::{Code, Problem};
@@ -33,6 +33,9 @@ pub struct Inspection {
     pub origin: Tier,
     /// What is remembered; none where that could not be found out.
     pub facts: Option<Facts>,
+    /// Why not, where somebody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_error: Option<String>,
 }
 
 /// What one of them says.
@@ -118,12 +121,19 @@ pub async fn inspection(request: HttpRequest) -> HttpResponse {
 
 async fn inspect(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     call.authorize(Scope::Admin)?;
-    let (user, cache) = (call.user()?, call.state.cache.clone());
+    let (user, organization, cache) = (call.user()?, organization(call)?, call.state.cache.clone());
     let asked = user.clone();
-    let found = call.state.cache.io().spawn(async move { cache.inspect(&asked).await }).await;
+    let found = call.state.cache.io().spawn(async move { cache.inspect(&asked, organization.as_ref()).await }).await;
     let found = found.map_err(|_| Problem::new(Code::Internal, "the inspection ended without a result"))?;
     let body = serde_json::to_string(&Inspection::of(user, found)).expect("strings and integers always serialise");
     Ok(plain(call, StatusCode::OK).insert_header((CONTENT_TYPE, JSON)).body(body))
+}
+
+/// The organization that is asked about, by id. A slug says nothing that the lists do not.
+fn organization(call: &Call<'_>) -> Result<Option<OrganizationId>, Problem> {
+    let mut query = form_urlencoded::parse(call.request.query_string().as_bytes());
+    let asked = query.find(|(name, _)| name == "org").map(|(_, text)| organization_ref(&text)).transpose()?;
+    Ok(asked.and_then(|asked| asked.id().cloned()))
 }
 
 impl Inspection {
@@ -142,6 +152,7 @@ impl Inspection {
             shared,
             origin: found.origin.map_or_else(|error| Tier::Unavailable { error: error.to_string() }, tier),
             facts: Some(Facts::of(found.recalled, found.at)),
+            facts_error: None,
         }
     }
 }
@@ -152,6 +163,14 @@ impl Tier {
         match seen.memberships {
             Some(memberships) => Self::List { age_ms, memberships },
             None => Self::UserUnknown { age_ms },
+        }
+    }
+
+    /// What its list holds; nothing where it has none.
+    pub fn memberships(&self) -> &[Membership] {
+        match self {
+            Self::List { memberships, .. } => memberships,
+            Self::UserUnknown { .. } | Self::Nothing | Self::Absent | Self::NotAsked | Self::Unavailable { .. } => &[],
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::Settings;
 use super::counts::Counts;
+use super::open_error::OpenError;
 use super::writer::Writer;
 use crate::ports::JournalError;
 
@@ -39,32 +40,6 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 pub fn file_of(url: &SecretString) -> Option<&str> {
     let path = url.expose_secret().strip_prefix("sqlite:")?.trim_start_matches("//");
     Some(path.split('?').next().unwrap_or(path))
-}
-
-/// Why the journal cannot be opened. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It cannot be reached or opened.
-    #[error("the journal cannot be opened; check DATABASE_URL, and that its folder can be written")]
-    Unreachable(#[source] sqlx::Error),
-    /// An operator's command found no journal there.
-    #[error("there is no journal here yet, or one of another release; run `rollcall migrate`, or start the service once")]
-    Missing,
-    /// Its form cannot be brought up to date.
-    #[error("the journal cannot be migrated")]
-    Migration(#[source] sqlx::migrate::MigrateError),
-    /// Another process has it.
-    #[error("another process is running on this journal ({what}); stop it, or give several nodes one Postgres and one Redis")]
-    InUse {
-        /// Where the lock is.
-        what: String,
-    },
-    /// The lock cannot be taken.
-    #[error("the journal cannot be locked")]
-    Lock(#[source] std::io::Error),
-    /// The runtime ended meanwhile.
-    #[error("the process is ending")]
-    Ended,
 }
 
 /// SQLite or Postgres.
@@ -140,8 +115,8 @@ impl Database {
             Dialect::Sqlite => {
                 let url = with_mode(url, may_create);
                 // The writer first: it creates the file.
-                let writing = sqlite(&url, 1).await?;
-                (sqlite(&url, SQLITE_READERS_MAX).await?, Some(Writer::spawn(writing, counts.clone())))
+                let writing = sqlite(&url, 1, may_create).await?;
+                (sqlite(&url, SQLITE_READERS_MAX, may_create).await?, Some(Writer::spawn(writing, counts.clone())))
             }
         };
         Ok(Self { dialect, url: settings.url.clone(), pool, writer, counts, failed_at: Mutex::default() })
@@ -298,14 +273,15 @@ fn is_away(error: &sqlx::Error) -> bool {
 }
 
 /// WAL lets others read beside the writer; FULL makes a commit mean the disk. What is sorted stays in memory: a container's
-/// root may be read-only.
-async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, OpenError> {
+/// root may be read-only. WAL stays in the file for good, and whoever may not create may have been sent to a file of somebody
+/// else's: he takes it as it is.
+async fn sqlite(url: &str, connections: u32, may_create: bool) -> Result<AnyPool, OpenError> {
+    let mode = if may_create { "pragma journal_mode = wal;" } else { "" };
     let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ANSWER_TIME_MAX);
-    let options = options.after_connect(|connection, _| {
+    let options = options.after_connect(move |connection, _| {
         Box::pin(async move {
             let pragmas = format!(
-                "pragma busy_timeout = {BUSY_TIME_MAX_MS}; pragma journal_mode = wal; pragma synchronous = full; \
-                    pragma temp_store = memory;"
+                "pragma busy_timeout = {BUSY_TIME_MAX_MS}; {mode} pragma synchronous = full; pragma temp_store = memory;"
             );
             sqlx::raw_sql(AssertSqlSafe(pragmas)).execute(connection).await.map(|_| ())
         })

@@ -13,7 +13,8 @@ use tracing::info;
 
 use super::Sharing;
 use super::advisory::{Advisory, Hold};
-use super::database::{Database, OpenError};
+use super::database::Database;
+use super::open_error::OpenError;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 

@@ -5,7 +5,8 @@ use sqlx::Row;
 use sqlx::migrate::Migrator;
 use tokio::time::timeout;
 
-use super::database::{CONNECT_TIME_MAX, Database, Dialect, OpenError, silent};
+use super::database::{CONNECT_TIME_MAX, Database, Dialect, silent};
+use super::open_error::OpenError;
 
 /// A later release's steps are no reason to refuse: a node of this one may start beside it.
 fn of(dialect: Dialect) -> Migrator {
@@ -43,8 +44,11 @@ pub(super) async fn run_and_tell(database: &Database) -> Result<Vec<String>, Ope
 
 /// Whether the form is one this release knows: that of its last step or of a later release.
 pub(super) async fn check(database: &Database) -> Result<(), OpenError> {
-    let is_known = last_applied(database).await? >= newest(&of(database.dialect()));
-    if is_known { Ok(()) } else { Err(OpenError::Missing) }
+    match last_applied(database).await? {
+        0 => Err(OpenError::Missing),
+        last if last < newest(&of(database.dialect())) => Err(OpenError::Outdated),
+        _ => Ok(()),
+    }
 }
 
 fn newest(steps: &Migrator) -> i64 {

@@ -10,6 +10,7 @@ mod database;
 mod filter;
 mod lock;
 mod migrations;
+mod open_error;
 mod outcomes;
 mod replays;
 mod rows;
@@ -23,8 +24,9 @@ use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 pub use counts::Counts;
-pub use database::{OpenError, file_of};
+pub use database::file_of;
 pub use filter::{Filter, State};
+pub use open_error::OpenError;
 pub use replays::{Replay, ReplayStanding, Selection};
 pub use rows::Row;
 

@@ -3,7 +3,7 @@
 
 use crate::domain::UserId;
 
-use super::start::StartError;
+use super::start_error::StartError;
 
 /// The keys under one prefix, which belongs to one Clerk instance.
 #[derive(Debug, Clone)]

@@ -27,7 +27,8 @@ use super::scripts;
 use super::sentinel::Sentinels;
 use super::server::Server;
 use super::shared::millis;
-use super::start::{ServerInfo, StartError};
+use super::start::ServerInfo;
+use super::start_error::StartError;
 
 /// How long a question may take.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_millis(250);

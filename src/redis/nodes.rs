@@ -17,7 +17,7 @@ use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::scripts;
 use super::shared::{millis, one};
-use super::start::StartError;
+use super::start_error::StartError;
 use super::token::token;
 
 /// How often a node says that it is alive.

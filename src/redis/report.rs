@@ -7,11 +7,14 @@ use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
 use deadpool_redis::redis::{self, Pipeline, Value};
 use tokio::time::timeout;
 
+use crate::ports::SharedError;
+
 use super::Redis;
 use super::link::read;
 use super::nodes;
 use super::reason::phrase;
-use super::start::{self, StartError};
+use super::start;
+use super::start_error::StartError;
 
 /// An operator can wait a little.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
@@ -34,9 +37,38 @@ pub struct Report {
     /// Everything for which a start is refused.
     pub refusals: Vec<StartError>,
     /// The Clerk instance that the prefix belongs to; none: nobody has claimed it.
-    pub owner: Result<Option<String>, StartError>,
+    pub owner: Result<Option<String>, LookError>,
     /// The journals of the nodes that run, one for each.
-    pub journals: Result<Vec<String>, StartError>,
+    pub journals: Result<Vec<String>, LookError>,
+}
+
+/// Why what lies under the prefix is not told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookError {
+    /// Nobody answered.
+    #[error("it cannot be reached ({what})")]
+    Unreachable {
+        /// A phrase: no address, no password.
+        what: String,
+    },
+    /// It answered, and would not or could not tell.
+    #[error("it does not tell ({what})")]
+    Refused {
+        /// Its code, or a phrase.
+        what: String,
+    },
+}
+
+impl LookError {
+    /// What to do.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "see to it that every server of REDIS_URL answers",
+            Self::Refused { .. } => {
+                "let the user of REDIS_URL run HGET, ZRANGE and TIME on the prefix, and nobody else write there"
+            }
+        }
+    }
 }
 
 impl Redis {
@@ -66,27 +98,35 @@ impl Redis {
         start::check_instance(&self.shared.keys, owner, ours)
     }
 
-    async fn owner(&self, mut connection: MultiplexedConnection) -> Result<Option<String>, StartError> {
+    async fn owner(&self, mut connection: MultiplexedConnection) -> Result<Option<String>, LookError> {
         let mut question = redis::pipe();
         question.cmd("HGET").arg(self.shared.keys.history()).arg("instance");
         let replies = ask(&mut connection, &question).await?;
-        replies.into_iter().next().map_or(Ok(None), read).map_err(|error| unreachable(error.to_string()))
+        replies.into_iter().next().map_or(Ok(None), read).map_err(refused)
     }
 
-    async fn journals(&self) -> Result<Vec<String>, StartError> {
+    async fn journals(&self) -> Result<Vec<String>, LookError> {
         let keys = &self.shared.keys;
         // In a cluster it is another server than the stream's.
         let (mut connection, _) = self.maker.for_key(keys.nodes()).make().await.map_err(unreachable)?;
         let replies = ask(&mut connection, &nodes::roll_call(keys)).await?;
-        nodes::journals(replies).map_err(|error| unreachable(error.to_string()))
+        nodes::journals(replies).map_err(refused)
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, StartError> {
+async fn ask(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, LookError> {
     let asked = timeout(ANSWER_TIME_MAX, connection.req_packed_commands(question, 0, question.len())).await;
     asked.map_err(|_| unreachable("no answer in time".to_owned()))?.map_err(|error| unreachable(phrase(&error)))
 }
 
-fn unreachable(what: String) -> StartError {
-    StartError::Unreachable { what }
+fn unreachable(what: String) -> LookError {
+    LookError::Unreachable { what }
+}
+
+/// What a reply holds that is an error, or nothing of ours.
+fn refused(error: SharedError) -> LookError {
+    match error {
+        SharedError::Unavailable { what } => LookError::Refused { what },
+        SharedError::TimedOut | SharedError::Unconfirmed { .. } => unreachable(error.to_string()),
+    }
 }

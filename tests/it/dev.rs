@@ -1,8 +1,10 @@
 //! `rollcall dev` as somebody meets it who tries it: what it prints works when pasted, and it leaves alone what is not its own.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::world::redis_server::{RedisServer, free_port};
 use crate::world::shell::Shell;
 
 /// `dev` on free ports. Killed when dropped.
@@ -16,7 +18,12 @@ struct Dev {
 impl Dev {
     /// Started, with these words more; what it printed is there.
     fn start(shell: &Shell, words: &[&str]) -> Self {
-        let words = [&["dev", "--listen", "127.0.0.1:0", "--clerk-listen", "127.0.0.1:0"], words].concat();
+        Self::start_at(shell, ["127.0.0.1:0", "127.0.0.1:0"], words)
+    }
+
+    /// The same at these addresses: the service's and Clerk's.
+    fn start_at(shell: &Shell, [listen, clerk]: [&str; 2], words: &[&str]) -> Self {
+        let words = [&["dev", "--listen", listen, "--clerk-listen", clerk], words].concat();
         let mut process = shell.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
         let mut guide = String::new();
@@ -123,12 +130,34 @@ fn what_a_killed_dev_left_is_not_found_by_the_next_one() {
     assert_eq!(left(&shell, "it's temporary").len(), 2);
 }
 
+/// What a service beside it verifies tokens by is of another instance, wherever it is written.
 #[test]
 fn the_context_that_is_printed_is_answered_to_who_pastes_it() {
-    let shell = shell();
-    let dev = Dev::start(&shell, &[]);
-    let answered = pasted(&shell, dev.below("Who is she, by a session token?").expect("how to ask for a context"));
-    let context: serde_json::Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{answered:?}"));
-    assert_eq!((&context["userId"], &context["organization"]["role"]), (&"user_ada".into(), &"org:member".into()), "{context}");
+    let file = "clerk_jwt_key_file = \"absent\"\nclerk_authorized_parties = [\"https://app.example.test\"]";
+    for shell in [shell(), shell().file("rollcall.toml", file).set("CLERK_JWT_KEY_FILE", "absent")] {
+        let dev = Dev::start(&shell, &[]);
+        let answered = pasted(&shell, dev.below("Who is she, by a session token?").expect("how to ask for a context"));
+        let context: serde_json::Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{answered:?}"));
+        let told = (&context["userId"], &context["organization"]["role"]);
+        assert_eq!(told, (&"user_ada".into(), &"org:member".into()), "{context}");
+        dev.stop();
+    }
+}
+
+/// Where this port and the two behind it are free; the nodes listen on the ports behind the two that are named.
+fn free_ports() -> u16 {
+    let is_free = |port: &u16| (0..3).all(|next| TcpListener::bind(("127.0.0.1", port + next)).is_ok());
+    std::iter::repeat_with(free_port).find(is_free).expect("there are many")
+}
+
+#[test]
+fn of_several_nodes_the_first_one_has_the_listener_for_metrics() {
+    let (redis, port, metrics) = (RedisServer::start(), free_ports(), format!("127.0.0.1:{}", free_port()));
+    let shell = shell().set("REDIS_URL", &redis.url()).set("ROLLCALL_METRICS_LISTEN", &metrics);
+    let addresses = [port, port + 1].map(|port| format!("127.0.0.1:{port}"));
+    let dev = Dev::start_at(&shell, [&addresses[0], &addresses[1]], &["--nodes", "2"]);
+    assert!(dev.guide.contains(&format!("another node: http://127.0.0.1:{}", port + 2)), "{}", dev.guide);
+    let told = pasted(&shell, &format!("curl -s http://{metrics}/metrics"));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("rollcall_redis"), "{told:?}");
     dev.stop();
 }

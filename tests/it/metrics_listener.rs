@@ -1,7 +1,8 @@
 //! `ROLLCALL_METRICS_LISTEN`: metrics without a key, on a listener of their own.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+
+use tokio::net::TcpStream;
 
 use crate::world::redis_server::free_port;
 use crate::world::service::{ADMIN_KEY, Deployment, READ_KEY, Setup, World, run_test};
@@ -12,12 +13,7 @@ use crate::world::wait::until;
 async fn with_metrics(test: impl AsyncFnOnce(&mut World, String) -> anyhow::Result<()>) {
     run_test(Deployment::Bare, Setup::default(), async |world: &mut World| {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        world
-            .add_node_with(|config| {
-                config.metrics_listen = Some(address);
-                config.shutdown_delay = Duration::from_millis(700);
-            })
-            .await;
+        world.add_node_with(|config| config.metrics_listen = Some(address)).await;
         test(world, format!("http://{address}")).await
     })
     .await;
@@ -56,16 +52,21 @@ async fn health_is_told_there_too_and_nothing_of_anybody() {
     .await;
 }
 
+/// A read under way keeps the node at its drain, with nobody let in any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_watches_sees_a_stop_to_its_end() {
     with_metrics(async |world, metrics| {
+        let (held, reading) = world.begin_slow_list(0, "user_ada").await?;
         let mut node = world.nodes.pop().expect("the node");
         node.begin_stop();
-        let readiness = async || world.http.get(format!("{metrics}/readyz")).send().await.ok();
-        until("the node drains", async || (readiness().await?.status() == 503).then_some(())).await;
-        assert_eq!(world.http.get(format!("{metrics}/metrics")).send().await?.status(), 200);
+        until("callers are refused", async || TcpStream::connect(node.address).await.is_err().then_some(())).await;
+        let watch = async |path: &str| world.http.get(format!("{metrics}{path}")).send().await.ok();
+        assert_eq!(watch("/readyz").await.expect("an answer").status(), 503);
+        assert_eq!(watch("/metrics").await.expect("an answer").status(), 200);
+        held.release();
+        assert_eq!(reading.answer().await?.status, 200);
         node.stop().await;
-        until("nobody listens any more", async || readiness().await.is_none().then_some(())).await;
+        until("nobody listens any more", async || watch("/metrics").await.is_none().then_some(())).await;
         Ok(())
     })
     .await;

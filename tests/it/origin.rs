@@ -298,7 +298,8 @@ async fn i12_the_budget_is_kept_and_cold_reads_come_before_others() {
         assert!(answered >= 30 && refused > 100, "{answered} answered, {refused} told to come back");
         assert_eq!(others?, 0, "no-cache waits while cold reads do");
         let busiest = world.clerk.calls().busiest(Duration::from_secs(10));
-        assert!((30..=40).contains(&busiest), "{busiest} in the busiest ten seconds");
+        // Counted where they arrive: what left in a little more than ten seconds may arrive in ten.
+        assert!((30..=42).contains(&busiest), "{busiest} in the busiest ten seconds");
         Ok(())
     })
     .await;

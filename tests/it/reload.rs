@@ -1,6 +1,8 @@
 //! SIGHUP, sent to the real binary: service keys and webhook secrets are read again, and nothing else is.
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use rollcall::dev::World as ClerkWorld;
 use rollcall::dev::sign::fresh_secret;
@@ -9,7 +11,7 @@ use tempfile::TempDir;
 use crate::world::redis_server::RedisServer;
 use crate::world::rollcall::{Rollcall, hex_digest};
 use crate::world::service::{ADMIN_KEY, READ_KEY};
-use crate::world::wait::until;
+use crate::world::wait::{until, until_within};
 
 const NEW_KEY: &str = "rk_new_new_new_new_new_new_new_new_new_new_new_ne";
 const AGAIN: &str = "SIGHUP: keys and webhook secrets were read again";
@@ -25,17 +27,27 @@ struct Started {
 
 impl Started {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more settings, each in a file of the folder that holds a secret.
+    async fn start_with(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let secret = fresh_secret();
         std::fs::write(path("keys"), keys(READ_KEY)).expect("a file");
         std::fs::write(path("rollcall.toml"), toml(&secret)).expect("a file");
-        let settings = [
-            ("ROLLCALL_API_KEYS", ""),
-            ("ROLLCALL_API_KEYS_FILE", &*path("keys")),
-            ("CLERK_WEBHOOK_SIGNING_SECRET", ""),
-            ("ROLLCALL_CONFIG", &*path("rollcall.toml")),
+        let mut settings = vec![
+            ("ROLLCALL_API_KEYS", String::new()),
+            ("ROLLCALL_API_KEYS_FILE", path("keys")),
+            ("CLERK_WEBHOOK_SIGNING_SECRET", String::new()),
+            ("ROLLCALL_CONFIG", path("rollcall.toml")),
         ];
+        for (variable, name) in files {
+            std::fs::write(path(name), &secret).expect("a file");
+            settings.push((variable, path(name)));
+        }
+        let settings: Vec<_> = settings.iter().map(|(variable, value)| (*variable, value.as_str())).collect();
         let rollcall = Rollcall::serve_on(RedisServer::start(), ClerkWorld::small(), &settings).await;
         rollcall.clerk.sender().set_secrets(vec![secret.clone()]);
         Self { rollcall, secret, folder }
@@ -53,7 +65,11 @@ impl Started {
     async fn hang_up(&self, word: &str) -> String {
         let before = self.rollcall.log().lines().count();
         self.rollcall.hang_up();
-        until(word, async || self.rollcall.log().lines().skip(before).find(|line| line.contains(word)).map(str::to_owned)).await
+        // A file that hangs is given up within seconds, on a machine with time.
+        until_within(Duration::from_secs(30), word, async || {
+            self.rollcall.log().lines().skip(before).find(|line| line.contains(word)).map(str::to_owned)
+        })
+        .await
     }
 
     async fn status(&self, key: &str) -> u16 {
@@ -117,14 +133,44 @@ async fn what_cannot_be_used_leaves_keys_and_secrets_as_they_were_and_the_log_sa
         assert_eq!((started.status(READ_KEY).await, started.status(NEW_KEY).await), (200, 401), "both or neither: {text}");
         assert_eq!(started.deliver(&old).await, Some(204), "{text}");
     }
-    std::fs::remove_file(started.path("keys")).expect("it is there");
     started.write("rollcall.toml", &toml(&new));
+    started.write("keys", "test:read:rk_hidden");
+    let told = started.hang_up(KEPT).await;
+    assert!(told.contains("ROLLCALL_API_KEYS") && told.contains("holds the key itself") && !told.contains("hidden"), "{told}");
+    assert_eq!((started.status(READ_KEY).await, started.deliver(&new).await), (200, Some(401)));
+    std::fs::remove_file(started.path("keys")).expect("it is there");
     started.hang_up(KEPT).await;
     assert_eq!((started.status(READ_KEY).await, started.deliver(&new).await), (200, Some(401)));
 
     started.write("keys", &keys(NEW_KEY));
     started.hang_up(AGAIN).await;
     assert_eq!((started.status(NEW_KEY).await, started.deliver(&new).await), (200, Some(204)));
+}
+
+/// Somebody was to write it, and never comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_nobody_writes_is_given_up_and_the_next_signal_is_heard() {
+    let started = Started::start().await;
+    std::fs::remove_file(started.path("keys")).expect("it is there");
+    let made = Command::new("mkfifo").arg(started.path("keys")).status().expect("coreutils are installed");
+    assert!(made.success());
+    let told = started.hang_up(KEPT).await;
+    assert!(told.contains("cannot be read in time") && told.contains("\"level\":\"ERROR\""), "{told}");
+    assert_eq!(started.status(READ_KEY).await, 200);
+    std::fs::remove_file(started.path("keys")).expect("it is there");
+    started.write("keys", &keys(NEW_KEY));
+    started.hang_up(AGAIN).await;
+    assert_eq!((started.status(READ_KEY).await, started.status(NEW_KEY).await), (401, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_secret_in_a_file_of_its_own_is_read_again_too() {
+    let started = Started::start_with(&[("CLERK_WEBHOOK_SIGNING_SECRET_FILE", "secret")]).await;
+    let (old, new) = (started.secret.clone(), fresh_secret());
+    started.write("secret", &format!("{new}\n"));
+    let told = started.hang_up(AGAIN).await;
+    assert!(told.contains("CLERK_WEBHOOK_SIGNING_SECRET_FILE"), "{told}");
+    assert_eq!((started.deliver(&old).await, started.deliver(&new).await), (Some(401), Some(204)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

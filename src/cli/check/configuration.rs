@@ -144,6 +144,12 @@ mod tests {
         check(&[("REDIS_URL", "redis://:hidden@a")], "REDIS_URL", Status::Ok, &["set (from the environment, REDIS_URL)"]);
         check(&[], "DATABASE_URL", Status::Ok, &["sqlite://rollcall.db (the default)"]);
         check(&[("ROLLCALL_API_KEYS", &format!("web:read:{HEX}"))], "ROLLCALL_API_KEYS", Status::Ok, &["web:read (from"]);
+        check(
+            &[("CLERK_PUBLISHABLE_KEY", "pk_test_MTI3LjAuMC4xOjg3ODgk")],
+            "CLERK_PUBLISHABLE_KEY",
+            Status::Ok,
+            &["pk_test_MTI3"],
+        );
     }
 
     #[test]

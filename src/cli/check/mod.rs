@@ -58,13 +58,18 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
 async fn look(typed: Typed) -> anyhow::Result<(Vec<Line>, bool)> {
     // Files are read: one that never ends, or lies on a server that is away, must not hold this up.
     let reading = tokio::task::spawn_blocking(move || Settings::look(&typed, &Environment::of_process()));
-    let read = timeout(LOOK_TIME_MAX, reading).await.context("the files of the configuration cannot be read in time")?;
+    let Ok(read) = timeout(LOOK_TIME_MAX, reading).await else {
+        // Nothing else is known to look at.
+        let fix =
+            "look at what ROLLCALL_CONFIG and every variable that ends in _FILE name: nobody writes it, or its disk is away";
+        return Ok((vec![Line::fail("configuration", "its files cannot be read in time", fix)], true));
+    };
     let (settings, unread) = read.context("the configuration was not read")?;
     let mut lines = configuration::lines(&settings, &unread);
     let is_bad = lines.iter().any(|line| line.status == Status::Fail);
 
     let (clerk, redis, database) = tokio::join!(clerk::look(&settings), redis::look(&settings), database::look(&settings));
-    let (instance, journal) = (clerk.instance.as_deref(), database.journal.as_deref());
+    let (instance, journal) = (clerk.instance.as_deref(), &database.journal);
     lines.extend(clerk.lines);
     lines.extend(database.lines);
     lines.extend(database.last_instance.and_then(|of_webhooks| clerk::compare(&of_webhooks, instance)));

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::database::OurJournal;
 use super::{LOOK_TIME_MAX, Line, NO_ANSWER, not_looked_at};
 use crate::config::Settings;
 use crate::protocol::freshness::{Bounds, Consistency};
-use crate::redis::{self, Redis, Report, StartError};
+use crate::redis::{self, LookError, Redis, Report, StartError};
 
 const REDIS: &str = "redis";
 const POLICY: &str = "redis policy";
@@ -55,13 +56,13 @@ pub(super) async fn look(settings: &Settings) -> Found {
     match timeout(LOOK_TIME_MAX, looking).await {
         Ok(Ok((redis, report))) => Found::Report { redis: Box::new(redis), report: Box::new(report), awaited: replicas },
         Ok(Err(error)) => Found::Only(refused(REDIS, &error)),
-        Err(_) => Found::Only(Line::fail(REDIS, NO_ANSWER, REACH)),
+        Err(_) => Found::Only(refused(REDIS, &StartError::Unreachable { what: NO_ANSWER.to_owned() })),
     }
 }
 
 impl Found {
     /// The lines, once it is known whose the key is and which journal this is.
-    pub(super) fn lines(self, instance: Option<&str>, journal: Option<&str>) -> Vec<Line> {
+    pub(super) fn lines(self, instance: Option<&str>, journal: &OurJournal) -> Vec<Line> {
         match self {
             Self::Only(line) => vec![line],
             Self::Report { redis, report, awaited } => {
@@ -74,18 +75,12 @@ impl Found {
     }
 }
 
-const REACH: &str = "start Redis, or correct REDIS_URL: without it every read asks Clerk, and no webhook is acknowledged";
-
-/// What is wrong, and what to do: the two halves of every message but one.
 fn refused(name: &'static str, error: &StartError) -> Line {
-    if let StartError::Unreachable { what } = error {
-        return Line::fail(name, format!("it cannot be reached ({what})"), REACH);
-    }
-    let text = error.to_string();
-    match text.split_once("; ") {
-        Some((what, fix)) => Line::fail(name, what, fix),
-        None => Line::fail(name, text, "correct REDIS_URL"),
-    }
+    Line::fail(name, error.what(), error.fix())
+}
+
+fn unseen(name: &'static str, error: &LookError) -> Line {
+    Line::fail(name, error.to_string(), error.fix())
 }
 
 fn is_of_policy(error: &StartError) -> bool {
@@ -148,30 +143,32 @@ fn replicas(report: &Report, awaited: u32) -> Line {
 
 fn prefix(redis: &Redis, report: &Report, instance: Option<&str>) -> Line {
     match (&report.owner, instance) {
-        (Err(error), _) => refused(PREFIX, error),
+        (Err(error), _) => unseen(PREFIX, error),
         (Ok(None), _) => Line::ok(PREFIX, "nobody's yet: the first start claims it"),
         (Ok(Some(owner)), None) => {
             Line::warn(PREFIX, format!("{owner}'s; whose the key is, is not known"), "see the lines about Clerk")
         }
         (Ok(Some(owner)), Some(ours)) => match redis.check_owner(owner, ours) {
             Ok(()) => Line::ok(PREFIX, format!("{owner}'s, as the key is")),
-            Err(error) => {
-                let line = refused(PREFIX, &error);
-                let fix = line.fix.unwrap_or_default();
-                Line { fix: Some(format!("{fix}, or CLERK_SECRET_KEY to one of {owner}")), ..line }
-            }
+            Err(error) => Line::fail(PREFIX, error.what(), format!("{}, or CLERK_SECRET_KEY to one of {owner}", error.fix())),
         },
     }
 }
 
-fn nodes(report: &Report, journal: Option<&str>) -> Line {
+fn nodes(report: &Report, journal: &OurJournal) -> Line {
     let journals = match &report.journals {
         Ok(journals) => journals,
-        Err(error) => return refused(NODES, error),
+        Err(error) => return unseen(NODES, error),
     };
-    match (journals.iter().find(|found| journal.is_some_and(|ours| *found != ours)), journal) {
-        (Some(found), Some(ours)) => refused(NODES, &StartError::OtherJournal { found: found.clone(), ours: ours.to_owned() }),
-        _ => Line::ok(NODES, format!("{} running", journals.len())),
+    let ours = match journal {
+        OurJournal::Unknown => None,
+        // Whoever starts here makes one, and then it is another than theirs.
+        OurJournal::NotMadeYet => Some("not made yet"),
+        OurJournal::Id(id) => Some(id.as_str()),
+    };
+    match ours.and_then(|ours| Some((ours, journals.iter().find(|found| *found != ours)?))) {
+        Some((ours, found)) => refused(NODES, &StartError::OtherJournal { found: found.clone(), ours: ours.to_owned() }),
+        None => Line::ok(NODES, format!("{} running", journals.len())),
     }
 }
 
@@ -195,30 +192,6 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_is_told_in_two_halves() {
-        let text = || "x".to_owned();
-        let all = [
-            StartError::Unreachable { what: text() },
-            StartError::Url { what: text() },
-            StartError::UnknownPrimary { name: text() },
-            StartError::Prefix { prefix: text() },
-            StartError::TooOld { found: text() },
-            StartError::EvictionPolicy { policy: text() },
-            StartError::NoFence { what: text() },
-            StartError::NoScripts { what: text() },
-            StartError::InCluster,
-            StartError::Replica,
-            StartError::OtherJournal { found: text(), ours: text() },
-            StartError::OtherInstance { prefix: text(), found: text(), ours: text() },
-        ];
-        for error in all {
-            let line = refused(REDIS, &error);
-            let fix = line.fix.expect("a fix");
-            assert!(fix.len() > 10 && fix != "correct REDIS_URL", "{error}: {fix}");
-        }
-    }
-
-    #[test]
     fn memory_is_judged_by_its_limit_and_replicas_by_those_awaited() {
         let check = |line: Line, status, word: &str| assert!(line.status == status && line.found.contains(word), "{line:?}");
         check(memory(&report()), Status::Ok, "10 MiB used, no limit");
@@ -231,12 +204,16 @@ mod tests {
 
     #[test]
     fn nodes_are_judged_by_their_journals() {
-        let among = |journals: &[&str], ours: Option<&str>| {
-            nodes(&Report { journals: Ok(journals.iter().map(|id| (*id).to_owned()).collect()), ..report() }, ours)
+        let among = |journals: &[&str], ours: OurJournal| {
+            nodes(&Report { journals: Ok(journals.iter().map(|id| (*id).to_owned()).collect()), ..report() }, &ours)
         };
-        assert_eq!(among(&["a", "a"], Some("a")).found, "2 running");
-        assert_eq!(among(&["a"], None).status, Status::Ok);
-        let other = among(&["a", "b"], Some("a"));
+        let ours = || OurJournal::Id("a".to_owned());
+        assert_eq!(among(&["a", "a"], ours()).found, "2 running");
+        assert_eq!(among(&["a"], OurJournal::Unknown).status, Status::Ok);
+        assert_eq!(among(&[], OurJournal::NotMadeYet).found, "0 running");
+        let other = among(&["a"], OurJournal::NotMadeYet);
+        assert!(other.status == Status::Fail && other.found.contains("ours is not made yet"), "{other:?}");
+        let other = among(&["a", "b"], ours());
         assert!(other.status == Status::Fail && other.fix.expect("a fix").contains("DATABASE_URL"));
     }
 }

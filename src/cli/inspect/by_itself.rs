@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use crate::cache::{Cache, Parts};
 use crate::clerk::{self, Clerk};
 use crate::config::{Environment, Settings, Typed};
-use crate::domain::UserId;
+use crate::domain::{OrganizationId, UserId};
 use crate::http::{Inspection, Tier};
-use crate::ports::{Fence, SharedTier};
+use crate::ports::{Fence, SharedError, SharedTier};
 use crate::redis::{self, Redis};
 
 /// Each waits 250 ms, or not at all where nobody listens.
@@ -18,7 +18,7 @@ const TRIES: usize = 8;
 /// One user's pages.
 const REQUESTS: u32 = 100;
 
-pub(super) async fn look(user: &UserId) -> anyhow::Result<Inspection> {
+pub(super) async fn look(user: &UserId, organization: Option<&OrganizationId>) -> anyhow::Result<Inspection> {
     let settings = Settings::gather(&Typed::default(), &Environment::of_process())?;
     let (secret_key, api_url) = settings.clerk()?;
     let origin = Arc::new(Clerk::new(clerk::Settings { secret_key, api_url, rate: REQUESTS })?);
@@ -31,17 +31,31 @@ pub(super) async fn look(user: &UserId) -> anyhow::Result<Inspection> {
         local_bytes_max: 0,
         io: Handle::current(),
     });
-    let remembers = match &redis {
+    let heard = match &redis {
         Some(redis) => {
             connect(redis, user).await;
-            redis.read_window(&cache).await.is_ok()
+            Some(redis.read_window(&cache).await)
         }
-        // What a process without Redis remembers it alone knows.
-        None => false,
+        None => None,
     };
-    let found = Inspection::of(user.clone(), cache.inspect(user).await);
-    let facts = found.facts.filter(|_| remembers);
-    Ok(Inspection { local: Tier::NotAsked, facts, ..found })
+    let found = Inspection::of(user.clone(), cache.inspect(user, organization).await);
+    let found = Inspection { local: Tier::NotAsked, ..found };
+    Ok(match heard {
+        Some(Ok(())) => found,
+        Some(Err(error)) => unheard(found, &error),
+        // What a process without Redis remembers it alone knows.
+        None => Inspection { facts: None, ..found },
+    })
+}
+
+/// The change stream was not read to its end: nobody knows what is remembered. Nor, without its clock, how old a value in Redis
+/// is: that none is found says nothing then.
+fn unheard(found: Inspection, error: &SharedError) -> Inspection {
+    let shared = match found.shared {
+        Tier::Nothing => Tier::Unavailable { error: error.to_string() },
+        other => other,
+    };
+    Inspection { shared, facts: None, facts_error: Some(error.to_string()), ..found }
 }
 
 /// The connection for values is made at the first question, in whose time it may not come.

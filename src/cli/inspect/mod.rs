@@ -6,6 +6,7 @@
 mod by_itself;
 mod table;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::runtime::Handle;
 
 use super::caller::{self, Caller};
 use super::{client, output};
-use crate::domain::{Membership, OrganizationRef, UserId};
+use crate::domain::{Membership, MembershipId, OrganizationId, OrganizationRef, UserId};
 use crate::http::{Inspection, Tier};
 
 /// More than the service's own limit for it.
@@ -42,7 +43,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
     let mut found = match &args.caller.server {
         Some(server) => io.block_on(through_server(&args, client::url(server)?))?,
-        None => io.block_on(by_itself::look(&args.user))?,
+        None => io.block_on(by_itself::look(&args.user, args.org.as_ref().and_then(OrganizationRef::id)))?,
     };
     if let Some(organization) = &args.org {
         only(&mut found, organization);
@@ -51,14 +52,14 @@ pub(super) fn run(args: Args, io: &Handle) -> anyhow::Result<ExitCode> {
         true => output::json(&found)?,
         false => output::table(&table::of(&found, args.org.as_ref())).iter().try_for_each(|line| output::line(line))?,
     }
-    let is_one_missing =
-        [&found.local, &found.shared, &found.origin].into_iter().any(|tier| matches!(tier, Tier::Unavailable { .. }));
-    Ok(if is_one_missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let is_one_missing = tiers(&mut found).into_iter().any(|tier| matches!(tier, Tier::Unavailable { .. }));
+    Ok(if is_one_missing || found.facts_error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn through_server(args: &Args, server: Url) -> anyhow::Result<Inspection> {
     let url = format!("{}/v1/users/{}/inspection", server.as_str().trim_end_matches('/'), args.user);
     let request = client::client(&server, ANSWER_TIME_MAX)?.get(url).header(AUTHORIZATION, args.caller.authorization()?);
+    let request = request.query(args.org.as_ref().map(|organization| ("org", organization.as_str())).as_slice());
     let answer = request.send().await.map_err(reqwest::Error::without_url).context("no answer")?;
     match answer.status() {
         StatusCode::OK => answer.json().await.map_err(reqwest::Error::without_url).context("an answer that cannot be read"),
@@ -67,15 +68,28 @@ async fn through_server(args: &Args, server: Url) -> anyhow::Result<Inspection> 
     }
 }
 
-/// Leaves what concerns this organization.
+/// Leaves what concerns this organization: by its id in every tier, for the slug may have changed between two readings.
 fn only(found: &mut Inspection, organization: &OrganizationRef) {
-    let is_meant = |membership: &Membership| match organization {
+    let is_meant = |membership: &&Membership| match organization {
         OrganizationRef::Id(id) => membership.organization_id == *id,
         OrganizationRef::Slug(slug) => membership.organization_slug.as_deref() == Some(slug.as_str()),
     };
-    for tier in [&mut found.local, &mut found.shared, &mut found.origin] {
-        if let Tier::List { memberships, .. } = tier {
-            memberships.retain(is_meant);
+    let named = tiers(found).into_iter().flat_map(|tier| tier.memberships()).filter(is_meant);
+    let mut organizations: BTreeSet<OrganizationId> = named.map(|membership| membership.organization_id.clone()).collect();
+    organizations.extend(organization.id().cloned());
+    let mut memberships = BTreeSet::<MembershipId>::new();
+    for tier in tiers(found) {
+        if let Tier::List { memberships: rows, .. } = tier {
+            rows.retain(|row| organizations.contains(&row.organization_id));
+            memberships.extend(rows.iter().map(|row| row.membership_id.clone()));
         }
     }
+    if let Some(facts) = &mut found.facts {
+        facts.memberships.retain(|fact| memberships.contains(&fact.membership_id));
+        facts.organizations.retain(|fact| organizations.contains(&fact.organization_id));
+    }
+}
+
+fn tiers(found: &mut Inspection) -> [&mut Tier; 3] {
+    [&mut found.local, &mut found.shared, &mut found.origin]
 }

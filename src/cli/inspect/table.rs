@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::journal::span;
 use crate::cli::output::Colour;
-use crate::domain::{Membership, OrganizationId, OrganizationRef};
+use crate::domain::{OrganizationId, OrganizationRef};
 use crate::http::{Facts, Inspection, Tier};
 
 type Cell = (String, Option<Colour>);
@@ -15,9 +15,9 @@ pub(super) fn of(found: &Inspection, asked: Option<&OrganizationRef>) -> Vec<Vec
     let mut rows = vec![["", "local", "shared", "origin", "remembered"].map(|title| (title.to_owned(), None)).to_vec()];
     let mut first = vec![(found.user_id.to_string(), None)];
     first.extend(tiers.map(standing));
-    first.push((of_user(found), None));
+    first.push(of_user(found));
     rows.push(first);
-    for (organization, slug) in organizations(tiers) {
+    for (organization, slug) in organizations(tiers, asked.and_then(OrganizationRef::id)) {
         let mut row = vec![(slug.map_or(organization.to_string(), |slug| format!("{organization} ({slug})")), None)];
         row.extend(tiers.map(|tier| (role(tier, &organization), None)));
         row.push((found.facts.as_ref().map(|facts| of_organization(facts, tiers, &organization)).unwrap_or_default(), None));
@@ -36,20 +36,16 @@ fn is_reading(tier: &Tier) -> bool {
     matches!(tier, Tier::List { .. } | Tier::UserUnknown { .. })
 }
 
-/// Every organization that any of them names, with its slug as the first of them has it.
-fn organizations(tiers: [&Tier; 3]) -> BTreeMap<OrganizationId, Option<String>> {
+/// Every organization that any of them names, with its slug as the first of them has it; and the one that was asked about by id.
+fn organizations(tiers: [&Tier; 3], asked: Option<&OrganizationId>) -> BTreeMap<OrganizationId, Option<String>> {
     let mut found = BTreeMap::new();
-    for membership in tiers.into_iter().flat_map(memberships) {
+    for membership in tiers.into_iter().flat_map(Tier::memberships) {
         found.entry(membership.organization_id.clone()).or_insert_with(|| membership.organization_slug.clone());
     }
-    found
-}
-
-fn memberships(tier: &Tier) -> &[Membership] {
-    match tier {
-        Tier::List { memberships, .. } => memberships,
-        Tier::UserUnknown { .. } | Tier::Nothing | Tier::Absent | Tier::NotAsked | Tier::Unavailable { .. } => &[],
+    if let Some(asked) = asked {
+        found.entry(asked.clone()).or_insert(None);
     }
+    found
 }
 
 fn standing(tier: &Tier) -> Cell {
@@ -63,8 +59,12 @@ fn standing(tier: &Tier) -> Cell {
     }
 }
 
-fn of_user(found: &Inspection) -> String {
-    let Some(facts) = &found.facts else { return "ask with --server".to_owned() };
+fn of_user(found: &Inspection) -> Cell {
+    let facts = match (&found.facts, &found.facts_error) {
+        (Some(facts), _) => facts,
+        (None, Some(error)) => return (error.clone(), Some(Colour::Red)),
+        (None, None) => return ("ask with --server".to_owned(), Some(Colour::Yellow)),
+    };
     let told = [
         facts.user_deleted_ms_ago.map(|ms| format!("deleted {}", ago(ms))),
         facts.user_changed_ms_ago.map(|ms| format!("changed {}", ago(ms))),
@@ -72,11 +72,11 @@ fn of_user(found: &Inspection) -> String {
         facts.doubted_ms_ago.map(|ms| format!("in doubt if read before {}", ago(ms))),
         found.lag_ms.map(|ms| format!("{ms} ms behind the change stream")),
     ];
-    joined(told)
+    (joined(told), None)
 }
 
 fn role(tier: &Tier, organization: &OrganizationId) -> String {
-    let row = memberships(tier).iter().find(|membership| membership.organization_id == *organization);
+    let row = tier.memberships().iter().find(|membership| membership.organization_id == *organization);
     match row {
         Some(membership) => membership.role.clone(),
         None if is_reading(tier) => "-".to_owned(),
@@ -86,7 +86,7 @@ fn role(tier: &Tier, organization: &OrganizationId) -> String {
 
 /// What is remembered of an organization, and of every membership of it that somebody names.
 fn of_organization(facts: &Facts, tiers: [&Tier; 3], organization: &OrganizationId) -> String {
-    let rows = || tiers.into_iter().flat_map(memberships).filter(|row| row.organization_id == *organization);
+    let rows = || tiers.into_iter().flat_map(Tier::memberships).filter(|row| row.organization_id == *organization);
     let ended = facts.memberships.iter().filter(|fact| rows().any(|row| row.membership_id == fact.membership_id));
     let fact = facts.organizations.iter().find(|fact| fact.organization_id == *organization);
     let of_memberships = ended.flat_map(|fact| {

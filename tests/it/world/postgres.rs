@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
+
+use super::wait::until;
 
 /// Debian's, if it is there: what else is on the PATH may be anything.
 const DEBIAN: &str = "/usr/lib/postgresql/15/bin";
@@ -65,6 +68,17 @@ impl Postgres {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From now on a password is asked for, and nobody has one.
+    pub async fn ask_for_passwords(&self) {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("it runs");
+        let file: String = sqlx::query_scalar("show hba_file").fetch_one(&mut connection).await.expect("a file");
+        let rule = format!("copy (select 'host all all 127.0.0.1/32 scram-sha-256') to '{file}'");
+        for sql in [rule, "select pg_reload_conf()".to_owned()] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("its owner may");
+        }
+        until("it asks for a password", async || PgConnection::connect(&self.url()).await.is_err().then_some(())).await;
     }
 
     /// Stops it as a failing machine does: connections break, nothing is told. `restart` brings it back.
