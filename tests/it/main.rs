@@ -18,6 +18,7 @@ mod denials;
 mod dev;
 mod eventual;
 mod evictions;
+mod examples;
 mod faults;
 mod inspect;
 mod interleavings;

@@ -29,6 +29,10 @@ pub const CLERK_NODE: Library = (Interpreter::Node, "clerk.mjs");
 pub const CLERK_PYTHON: Library = (Interpreter::Python, "clerk.py");
 /// `@upstash/redis` of npm.
 pub const UPSTASH_NODE: Library = (Interpreter::Node, "upstash.mjs");
+/// `examples/rollcall.ts` on React, Next and Clerk of npm.
+pub const NEXT: Library = (Interpreter::Node, "next.mjs");
+/// `examples/rollcall_asgi.py` on Starlette of PyPI.
+pub const ASGI: Library = (Interpreter::Python, "asgi.py");
 
 const ADVICE: &str = "scripts/test installs what is needed";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -91,4 +95,16 @@ pub async fn ask(library: Library, service: SocketAddr, questions: &[Value]) -> 
     assert_eq!(said.addresses, [service.to_string()], "{script} may connect to nobody else");
     assert_eq!(said.outcomes.len(), questions.len());
     said.outcomes
+}
+
+/// The types of the examples hold, as strictly as their languages can be asked to: tsc by `tests/sdk/tsconfig.json`, and mypy.
+pub async fn check_types(interpreter: Interpreter) {
+    let words: &[&str] = match interpreter {
+        Interpreter::Node => &["node_modules/typescript/bin/tsc", "--project", "."],
+        Interpreter::Python => &["-m", "mypy", "--strict", "--cache-dir=/dev/null", "../../examples/rollcall_asgi.py", "asgi.py"],
+    };
+    let checking = run(interpreter, words, Stdio::null()).wait_with_output();
+    let output = tokio::time::timeout(LIMIT, checking).await.expect("it takes no minute").expect("it ends");
+    let complaint = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}; {ADVICE}", String::from_utf8_lossy(&complaint));
 }

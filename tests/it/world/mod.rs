@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod asking;
 pub mod blind_proxy;
+pub mod canned;
 pub mod certificates;
 pub mod changes;
 pub mod cluster;
