@@ -109,6 +109,10 @@ async fn what_is_no_decision_is_neither_a_yes_nor_a_no() {
         assert_eq!(status, 503, "{} to {}: {body}", answers[number / PATHS.len()], PATHS[number % PATHS.len()]);
     }
     assert_eq!(canned.asked().len(), requests.len());
+    // Nor is a decision about something else that was not asked.
+    let canned = Canned::start([decided("member", CONTEXT), decided("context", CONTEXT), decided("context", CONTEXT)]).await;
+    let answers = send(canned.address, &PATHS.map(|path| (path, bearer("token")))).await;
+    assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
     let canned = Canned::start([problem(500, "internal")]).await;
     assert_eq!(send(canned.address, &[("/socket", bearer("token"))]).await[0].0, 1013);
 }

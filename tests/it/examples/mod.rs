@@ -91,7 +91,7 @@ fn no_decisions() -> Vec<String> {
         proxy("403 Forbidden", ""),
         proxy("401 Unauthorized", r#"{"code":"token-expired"}"#),
         proxy("200 OK", CONTEXT),
-        proxy("302 Found\r\nlocation: http://127.0.0.1:1/", ""),
+        proxy("302 Found\r\nlocation: http://127.0.0.1:8/", ""),
         proxy("500 Internal Server Error", ""),
         proxy("503 Service Unavailable", "no Retry-After"),
         proxy("503 Service Unavailable\r\nretry-after: 60", "too long a wait"),

@@ -139,6 +139,11 @@ async fn what_is_no_decision_is_neither_a_yes_nor_a_no() {
         assert!(parts.iter().all(is_unavailable), "{answer}: {page}");
         assert_eq!(page["requests"], 4, "{answer}");
     }
+    // Nor is a decision about something else that was not asked.
+    let canned = Canned::start([decided("context", CONTEXT), decided("member", CONTEXT), decided("context", CONTEXT)]).await;
+    let parts = ["requireOrgAccess", "currentUserContext", "verifyOrgMembership"].map(|verb| json!([[verb, "a", "b"]]));
+    let pages = ask(NEXT, canned.address, &parts.map(|parts| page("token", parts))).await;
+    assert!(pages.iter().all(|page| is_unavailable(&page["parts"][0])), "{pages:?}");
     // Nor is a key that rollcall does not know: whose session it is has nothing to do with it.
     let canned = Canned::start([problem(401, "caller-unknown")]).await;
     let refused = render(canned.address, "token", json!([["verifyOrgMembership", "user_ada", "harbour-works"]])).await;
