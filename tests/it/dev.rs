@@ -1,61 +1,11 @@
 //! `rollcall dev` as somebody meets it who tries it: what it prints works when pasted, and it leaves alone what is not its own.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
+use crate::world::dev::Dev;
 use crate::world::redis_server::{RedisServer, free_port};
 use crate::world::shell::Shell;
-
-/// `dev` on free ports. Killed when dropped.
-struct Dev {
-    process: Child,
-    guide: String,
-    /// Open while it runs: it may not have written its last line end.
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Dev {
-    /// Started, with these words more; what it printed is there.
-    fn start(shell: &Shell, words: &[&str]) -> Self {
-        Self::start_at(shell, ["127.0.0.1:0", "127.0.0.1:0"], words)
-    }
-
-    /// The same at these addresses: the service's and Clerk's.
-    fn start_at(shell: &Shell, [listen, clerk]: [&str; 2], words: &[&str]) -> Self {
-        let words = [&["dev", "--listen", listen, "--clerk-listen", clerk], words].concat();
-        let mut process = shell.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
-        let mut guide = String::new();
-        while !guide.contains("Stop with Ctrl-C.") {
-            assert!(stdout.read_line(&mut guide).expect("text") > 0, "it ended early: {guide}");
-        }
-        Self { process, guide, _stdout: stdout }
-    }
-
-    /// What it printed below these words.
-    fn below(&self, words: &str) -> Option<&str> {
-        let mut lines = self.guide.lines().skip_while(|line| !line.starts_with(words));
-        lines.nth(1).map(str::trim)
-    }
-
-    /// Told to stop, it ends with 0; what it wrote to stderr.
-    fn stop(mut self) -> String {
-        let status = Command::new("kill").arg("-INT").arg(self.process.id().to_string()).status().expect("kill is there");
-        assert!(status.success());
-        let mut log = String::new();
-        self.process.stderr.take().expect("it is piped").read_to_string(&mut log).expect("text");
-        assert_eq!(self.process.wait().expect("it is our child").code(), Some(0), "{log}");
-        log
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        _ = self.process.kill();
-        _ = self.process.wait();
-    }
-}
 
 fn pasted(shell: &Shell, line: &str) -> std::process::Output {
     Command::new("sh").args(["-c", line]).env_clear().current_dir(shell.folder()).output().expect("there is a shell")

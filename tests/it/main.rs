@@ -19,6 +19,7 @@ mod denials;
 mod dev;
 mod eventual;
 mod evictions;
+mod examples;
 mod faults;
 mod inspect;
 mod interleavings;

@@ -6,27 +6,12 @@ The same as clerk.mjs but for "signIn": the library asks nobody but Clerk itself
 import json
 import sys
 
-addresses = []
+from addresses import addresses  # before all that connects
 
-
-def note(event, arguments):
-    """Whatever this process connects to, and every name it looks up, passes here."""
-    if event == "socket.connect":
-        found = "%s:%s" % arguments[1][:2]
-    elif event == "socket.getaddrinfo":
-        found = "%s:%s" % arguments[:2]
-    else:
-        return
-    if found not in addresses:
-        addresses.append(found)
-
-
-sys.addaudithook(note)
-
-from clerk_backend_api import Clerk  # noqa: E402
-from clerk_backend_api.models import ClerkBaseError  # noqa: E402
-from clerk_backend_api.security.types import TokenVerificationError, VerifyTokenOptions  # noqa: E402
-from clerk_backend_api.security.verifytoken import verify_token  # noqa: E402
+from clerk_backend_api import Clerk
+from clerk_backend_api.models import ClerkBaseError
+from clerk_backend_api.security.types import TokenVerificationError, VerifyTokenOptions
+from clerk_backend_api.security.verifytoken import verify_token
 
 
 def organization(found):

@@ -3,10 +3,12 @@
 pub mod answer;
 pub mod asking;
 pub mod blind_proxy;
+pub mod canned;
 pub mod certificates;
 pub mod changes;
 pub mod cluster;
 pub mod crowd;
+pub mod dev;
 pub mod dice;
 pub mod effect;
 pub mod faulty_link;
