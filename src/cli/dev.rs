@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::serve::told_to_stop;
 use crate::app::{self, App};
-use crate::config::{ConfigError, Environment, Name, Settings, Typed};
+use crate::config::{Config, ConfigError, Environment, Name, Settings, Typed};
 use crate::dev::{Options, StandIn, World};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::telemetry;
@@ -180,7 +180,7 @@ async fn build_node(
         .with("CLERK_PUBLISHABLE_KEY", clerk.publishable_key())
         .with("CLERK_ISSUER", clerk.issuer())
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
-    let config = gather(args, &environment)?.resolve()?;
+    let config = Config { is_description_open: true, ..gather(args, &environment)?.resolve()? };
     app::build_on(config, journal, io.clone()).await.context("cannot start")
 }
 

@@ -87,6 +87,7 @@ impl Settings {
             key_prefix: key_prefix.expect(HAS_DEFAULT),
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
+            is_description_open: false,
             bounds: bounds.expect("no problem was found"),
             sweep: SweepPace::default(),
         })

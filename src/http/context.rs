@@ -11,8 +11,10 @@ use actix_web::http::header::COOKIE;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::call::{Call, bearer};
+use super::description::{self, Freshness, Include, refusals};
 use super::freshness;
 use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
@@ -24,7 +26,33 @@ use crate::token::{Claims, TokenError};
 
 const COOKIE_NAME: &str = "__session";
 
+refusals!(
+    Refusals: CallerUnknown, TokenInvalid, TokenExpired, TokenNotYetValid, TokenKindRefused, SessionEnded, PartyUnauthorized,
+    SessionPending, RoleMissing, IdMalformed, ParameterInvalid, UserUnknown, NotAMember, OriginUnavailable, OriginRateLimited,
+    SharedUnavailable, NotCached, Internal
+);
+
 /// `GET /v1/context?org=&role=&include=memberships`
+#[utoipa::path(
+    get,
+    path = "/v1/context",
+    operation_id = "userContext",
+    tag = "reads",
+    summary = "Who calls, and in which organization",
+    description = "Without `org` the token's active organization is looked up. The role is the one known here, never the token's.",
+    params(
+        ("org" = Option<OrganizationRef>, Query, description = "Answered like a check."),
+        ("role" = Option<Vec<Role>>, Query, description = "Any of these, in `org`; without it 400."),
+        ("include" = Option<Include>, Query, description = "What to add."),
+        Freshness,
+    ),
+    security(("sessionToken" = [])),
+    responses(
+        (status = 200, description = "The context.", body = description::Context),
+        (status = 304, description = "The content is the one that `If-None-Match` names."),
+        Refusals,
+    )
+)]
 pub async fn context(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     answer(&call).await.unwrap_or_else(|problem| problem.respond(&call.id))
@@ -38,12 +66,20 @@ struct Asked {
 }
 
 /// The claims that are passed on.
-#[derive(Serialize)]
-struct PassedOn<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct PassedOn<'a> {
+    /// The party that the token was minted for.
+    #[schema(required)]
     azp: Option<&'a str>,
+    /// Seconds since the Unix epoch.
     iat: i64,
+    /// Seconds since the Unix epoch.
     exp: i64,
+    /// Minutes since the first and the second factor were checked; -1 is never.
+    #[schema(required)]
     fva: Option<[i64; 2]>,
+    /// `active`, or `pending`.
+    #[schema(required)]
     sts: Option<&'a str>,
 }
 

@@ -8,6 +8,7 @@ mod call;
 mod checks;
 mod closing;
 mod context;
+mod description;
 mod evictions;
 mod freshness;
 mod headers;
@@ -48,6 +49,8 @@ pub struct State {
     pub sessions: Sessions,
     /// Whether the `__session` cookie is read.
     pub is_session_cookie_read: bool,
+    /// Whether anybody may see what this surface is; else an admin key may.
+    pub is_description_open: bool,
     /// Health.
     pub readiness: Readiness,
     /// Everything that is counted.

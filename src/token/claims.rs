@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::error::TokenError;
 use super::permissions;
@@ -36,18 +37,21 @@ pub struct Claims {
 }
 
 /// Who acts as the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Actor {
     /// Whom it is.
     pub sub: String,
     /// The actor's session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub sid: Option<String>,
     /// Who vouches for the actor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub iss: Option<String>,
     /// What kind of actor.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub kind: Option<String>,
 }
 

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod changes;
 pub mod cluster;
 pub mod crowd;
+pub mod description;
 pub mod dice;
 pub mod effect;
 pub mod faulty_link;

@@ -203,6 +203,7 @@ impl World {
             local_bytes_max: setup.local_bytes_max,
             origin_rate: setup.origin_rate,
             shutdown_delay: Duration::ZERO,
+            is_description_open: false,
             sweep: setup.sweep,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
