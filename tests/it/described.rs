@@ -106,7 +106,7 @@ async fn every_kind_of_answer_that_is_described_is_given_and_is_what_is_describe
         contexts(&held).await?;
         webhooks(&held).await?;
         crowded_webhooks(&held).await?;
-        without_the_origin(&held).await
+        without_the_origin(&held, Act::Status { status: 500, retry_after: None }, "origin-unavailable").await
     })
     .await;
     let description = description.expect("a description");
@@ -119,7 +119,7 @@ async fn every_kind_of_answer_that_is_described_is_given_and_is_what_is_describe
         world.add_node_with(|config| config.tokens.policy.authorized_parties = vec!["https://a.test".to_owned()]).await;
         let held = Held { world, description: &description };
         held.context(of("user_ada"), "").await?.is_problem(403, "party-unauthorized");
-        Ok(())
+        without_the_origin(&held, Act::Status { status: 429, retry_after: Some(60) }, "origin-rate-limited").await
     })
     .await;
 
@@ -348,26 +348,15 @@ async fn crowded_webhooks(held: &Held<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn without_the_origin(held: &Held<'_>) -> anyhow::Result<()> {
-    let world = held.world;
-    let paths = ["/v1/users/user_kofi/orgs", "/v1/users/user_kofi/orgs/acme"];
-    let kofi = world.clerk.mint(&of("user_kofi"))?;
-    let everywhere = async |code: &str| {
-        for path in paths {
-            held.ask("GET", path, READ_KEY).await?.could_not_find_out(code);
-        }
-        held.ask("GET", "/v1/context?org=acme", &kofi).await?.could_not_find_out(code);
-        anyhow::Ok(())
-    };
-    world.origin_answers(500);
-    everywhere("origin-unavailable").await?;
-    world.origin_does(Act::Status { status: 429, retry_after: Some(60) });
-    until("the limit is told", async || {
-        let answer = held.ask("GET", paths[0], READ_KEY).await.ok()?;
-        (answer.json()["code"] == "origin-rate-limited").then_some(())
-    })
-    .await;
-    everywhere("origin-rate-limited").await
+/// The origin does this to every request: whatever asks it could not be found out, by this code.
+async fn without_the_origin(held: &Held<'_>, act: Act, code: &str) -> anyhow::Result<()> {
+    let kofi = NewToken { authorized_party: Some("https://a.test".into()), ..of("user_kofi") };
+    held.world.origin_does(act);
+    for path in ["/v1/users/user_kofi/orgs", "/v1/users/user_kofi/orgs/acme"] {
+        held.ask("GET", path, READ_KEY).await?.could_not_find_out(code);
+    }
+    held.context(kofi, "?org=acme").await?.could_not_find_out(code);
+    Ok(())
 }
 
 /// A node that has not reached its Redis yet: it can confirm nothing, and knows nothing of sessions.
