@@ -262,6 +262,7 @@ Grant, change a role, rename, delete; an organization that no webhook tells of s
 Who is she, by a session token? (It lives for a minute.)
   {context}
 {look}
+Every route, with requests to try: {at}/docs
 The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
 ",
         context = context(&at, clerk),
