@@ -14,7 +14,7 @@ const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/.venv/
 /// The same requests in every run.
 const SEED: &str = "20261122";
 /// Of each operation, beside those at the edges of what is described.
-const EXAMPLES: &str = "100";
+const EXAMPLES: &str = "50";
 /// Every check is on, except for those of what is made by one route and used by another: there is nothing of that kind here.
 ///
 /// Headers and parameters that nobody knows are no violation of anything, so none are made up. That what is described is

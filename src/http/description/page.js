@@ -34,7 +34,8 @@ function example(schema) {
 function field(parameter) {
   const schema = resolve(parameter.schema) || {};
   const list = [].concat(schema.type).includes("array");
-  const input = element("input", { spellcheck: false, required: parameter.required });
+  const value = (parameter.required && parameter.example) || "";
+  const input = element("input", { spellcheck: false, required: parameter.required, value });
   const note = parameter.description + (list ? " Several: parted by commas." : "");
   return { parameter, list, input, label: element("label", {}, element("code", {}, parameter.name), " ", ...prose(note), input) };
 }
