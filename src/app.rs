@@ -169,9 +169,19 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     let readiness =
         Readiness { is_draining: AtomicBool::new(false), origin: clerk, shared: shared.tier, stream: shared.stream, upkeep };
     let keys = ArcSwap::from_pointee(auth::Keys::new(config.api_keys.clone()));
-    let (is_session_cookie_read, timed_for) = (config.tokens.is_cookie_read, config.timed_for);
-    let state =
-        web::Data::new(State { cache, applier, intake, keys, sessions, is_session_cookie_read, timed_for, readiness, registry });
+    let (is_session_cookie_read, is_description_open) = (config.tokens.is_cookie_read, config.is_description_open);
+    let state = web::Data::new(State {
+        cache,
+        applier,
+        intake,
+        keys,
+        sessions,
+        is_session_cookie_read,
+        is_description_open,
+        timed_for: config.timed_for,
+        readiness,
+        registry,
+    });
     let main = listen(config.listen, state.clone())?;
     let metrics = config.metrics_listen.map(|address| listen_for_metrics(address, state.clone())).transpose()?;
     Ok(App { main, metrics, state, redis: shared.redis, journal: None, background, shutdown_delay: config.shutdown_delay })

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::serve::told_to_stop;
 use crate::app::{self, App};
-use crate::config::{ConfigError, Environment, Name, Settings, Typed};
+use crate::config::{Config, ConfigError, Environment, Name, Settings, Typed};
 use crate::dev::{Options, StandIn, World};
 use crate::journal::{self, Sharing, SqlJournal};
 use crate::telemetry;
@@ -182,7 +182,7 @@ async fn build_node(
         .with("CLERK_WEBHOOK_SIGNING_SECRET", clerk.sender().secret());
     // One address is for one listener.
     let environment = if number == 0 { environment } else { environment.without(Name::MetricsListen) };
-    let config = gather(args, &environment)?.resolve()?;
+    let config = Config { is_description_open: true, ..gather(args, &environment)?.resolve()? };
     app::build_on(config, journal, io.clone()).await.context("cannot start")
 }
 
@@ -264,6 +264,7 @@ Grant, change a role, rename, delete; an organization that no webhook tells of s
 Who is she, by a session token? (It lives for a minute.)
   {context}
 {look}
+Every route, with requests to try: {at}/docs
 The whole world: curl -s {clerk}/world. Stop with Ctrl-C.
 ",
         context = context(&at, clerk),

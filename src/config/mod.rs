@@ -77,6 +77,8 @@ pub struct Config {
     pub timed_for: TimedFor,
     /// How long a stopping node still answers while not ready.
     pub shutdown_delay: Duration,
+    /// Whether anybody may see the description of the HTTP surface; no setting: only `dev` opens it.
+    pub is_description_open: bool,
 }
 
 /// What may be exchanged while the service runs.

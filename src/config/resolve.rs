@@ -94,6 +94,7 @@ impl Settings {
             local_bytes_max: local_bytes_max.expect(HAS_DEFAULT),
             shutdown_delay: shutdown_delay.expect(HAS_DEFAULT),
             timed_for: timed_for.expect(HAS_DEFAULT),
+            is_description_open: false,
             bounds: bounds.expect("no problem was found"),
             sweep: SweepPace::default(),
         })

@@ -1,6 +1,7 @@
 //! One membership, and the documented JSON of a user's list: what `GET P<userId>` answers, and what a list read answers.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ids::{MembershipId, OrganizationId};
 
@@ -8,13 +9,17 @@ use super::ids::{MembershipId, OrganizationId};
 ///
 /// The role is kept as text: what Clerk calls a role is a role, and a check compares it exactly. Unknown members of stored
 /// JSON are ignored, so that an older node reads what a newer one wrote; a missing one makes the value foreign.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(
+    description = "A membership, as Clerk told it; times are Clerk's, in milliseconds. Readers must ignore members they do not know."
+)]
 pub struct Membership {
     /// `org_…`
     pub organization_id: OrganizationId,
     /// The organization's slug, if it has one. An alias: it may change, and may be somebody else's tomorrow.
     #[serde(deserialize_with = "present")]
+    #[schema(required)]
     pub organization_slug: Option<String>,
     /// The organization's display name.
     pub organization_name: String,
@@ -22,6 +27,7 @@ pub struct Membership {
     pub role: String,
     /// The organization's picture.
     #[serde(deserialize_with = "present")]
+    #[schema(required)]
     pub image_url: Option<String>,
     /// `orgmem_…`; dead for ever once deleted.
     pub membership_id: MembershipId,

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::auth::Scope;
 use super::body;
 use super::call::Call;
+use super::description::{Checks, Freshness, Results, refusals};
 use super::freshness;
 use super::headers::{Ages, Decision, plain};
 use super::names::JSON;
@@ -45,7 +46,21 @@ struct Check {
     roles: Vec<Role>,
 }
 
+refusals!(Refusals: CallerUnknown, ParameterInvalid, BodyMalformed, BodyTimeout, BodyTooLarge, MediaTypeUnsupported);
+
 /// `POST /v1/checks`
+#[utoipa::path(
+    post,
+    path = "/v1/checks",
+    operation_id = "checkMany",
+    tag = "reads",
+    summary = "Many checks in one request, of one moment",
+    description = "Answered within 2 s. Freshness is asked of each; `Age` is that of the oldest.",
+    params(Freshness),
+    request_body(content = Checks, description = "At most 1 MiB."),
+    security(("serviceKey" = ["read"])),
+    responses((status = 200, description = "One result per check, in order.", body = Results), Refusals)
+)]
 pub async fn checks(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(answer_checks(&call, payload).await)

@@ -6,11 +6,8 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::COOKIE;
-use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
-
 use super::call::{Call, bearer, organization_ref, role};
+use super::description::{self, Freshness, Include, refusals};
 use super::freshness;
 use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
@@ -20,10 +17,39 @@ use crate::domain::{Found, List, OrganizationRef, Role, digest_of};
 use crate::protocol::freshness::Wants;
 use crate::session::Refusal;
 use crate::token::{Claims, TokenError};
+use actix_web::http::header::COOKIE;
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 
 const COOKIE_NAME: &str = "__session";
 
+refusals!(
+    Refusals: CallerUnknown, TokenInvalid, TokenExpired, TokenNotYetValid, TokenKindRefused, SessionEnded, PartyUnauthorized,
+    SessionPending, RoleMissing, IdMalformed, ParameterInvalid, UserUnknown, NotAMember, OriginUnavailable, OriginRateLimited,
+    SharedUnavailable, NotCached, Internal
+);
+
 /// `GET /v1/context?org=&role=&include=`
+#[utoipa::path(
+    get,
+    path = "/v1/context",
+    operation_id = "userContext",
+    tag = "reads",
+    summary = "Who calls, and in which organization",
+    description = "Without `org` the token's active organization is looked up. The role is the one known here, never the token's.",
+    params(
+        ("org" = Option<OrganizationRef>, Query, description = "Answered like a check."),
+        ("role" = Option<Vec<Role>>, Query, description = "Any of these, in `org`; without it 400."),
+        ("include" = Option<Vec<Include>>, Query, description = "What to add."),
+        Freshness,
+    ),
+    security(("sessionToken" = [])),
+    responses(
+        (status = 200, description = "The context.", body = description::Context),
+        (status = 304, description = "The content is the one that `If-None-Match` names."),
+        Refusals,
+    )
+)]
 pub async fn context(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(answer(&call).await)

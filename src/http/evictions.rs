@@ -5,11 +5,24 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::auth::Scope;
 use super::call::Call;
+use super::description::refusals;
 use super::headers::plain;
 use super::problem::{Code, Problem};
-use crate::domain::Change;
+use crate::domain::{Change, UserId};
+
+refusals!(Refusals: CallerUnknown, ScopeMissing, IdMalformed, SharedUnavailable, Internal);
 
 /// `DELETE /v1/users/{userId}/orgs`
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{userId}/orgs",
+    operation_id = "evictUser",
+    tag = "operations",
+    summary = "Forget what is cached of a user",
+    params(("userId" = UserId, Path, description = "Whose.", example = "user_ada")),
+    security(("serviceKey" = ["evict"])),
+    responses((status = 204, description = "Forgotten on every node: the next read asks Clerk."), Refusals)
+)]
 pub async fn evict(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(evict_user(&call).await)

@@ -9,17 +9,38 @@ use serde_json::{Value, json};
 
 use super::auth::Scope;
 use super::call::Call;
+use super::description::{Alive, Readiness, refusals};
 use super::headers::plain;
 use super::names::JSON;
 use super::problem::{Code, Problem};
 
+refusals!(MetricsRefusals: CallerUnknown, ScopeMissing, Internal);
+
 /// `GET /livez`: touches nothing.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "operations",
+    summary = "Whether the process runs",
+    responses((status = 200, description = "It runs.", body = Alive))
+)]
 pub async fn livez(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     plain(&call, StatusCode::OK).insert_header((CONTENT_TYPE, JSON)).body(r#"{"status":"alive"}"#)
 }
 
 /// `GET /readyz`: 200 while anything can be answered. An admin key is told why.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    summary = "Whether anything can be answered",
+    security((), ("serviceKey" = ["admin"])),
+    responses(
+        (status = 200, description = "`ready`, or `degraded`: something is away.", body = Readiness),
+        (status = 503, description = "`unready`, or `draining`: it is about to stop.", body = Readiness),
+    )
+)]
 pub async fn readyz(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     let state = call.state;
@@ -42,6 +63,17 @@ pub async fn readyz(request: HttpRequest) -> HttpResponse {
 }
 
 /// `GET /metrics`: Prometheus text, for an admin key.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    summary = "Everything that is counted",
+    security(("serviceKey" = ["admin"])),
+    responses(
+        (status = 200, description = "OpenMetrics text.", body = String, content_type = "application/openmetrics-text"),
+        MetricsRefusals,
+    )
+)]
 pub async fn metrics(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     let encoded = call.authorize(Scope::Admin).and_then(|()| encode_metrics(&call));

@@ -7,23 +7,26 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::auth::Scope;
 use super::call::{Call, organization_ref};
+use super::description::refusals;
 use super::headers::plain;
 use super::names::JSON;
 use super::problem::{Code, Problem};
 use crate::cache::{self, Recalled, Seen};
-use crate::domain::{Membership, MembershipId, Moment, OrganizationId, UserId};
+use crate::domain::{Membership, MembershipId, Moment, OrganizationId, OrganizationRef, UserId};
 use crate::protocol::facts::{MembershipFact, OrganizationFact};
 
 /// The answer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
     /// Whom it is about.
     pub user_id: UserId,
     /// How far behind the change stream the node was; none where nobody can say.
+    #[schema(required)]
     pub lag_ms: Option<u64>,
     /// The node's memory.
     pub local: Tier,
@@ -32,6 +35,7 @@ pub struct Inspection {
     /// Clerk.
     pub origin: Tier,
     /// What is remembered; none where that could not be found out.
+    #[schema(required)]
     pub facts: Option<Facts>,
     /// Why not, where somebody was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,10 +43,11 @@ pub struct Inspection {
 }
 
 /// What one of them says.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "status", rename_all = "kebab-case")]
 pub enum Tier {
     /// A list, read so long ago.
+    #[serde(rename_all = "camelCase")]
     List {
         /// Since the reading began.
         age_ms: u64,
@@ -50,6 +55,7 @@ pub enum Tier {
         memberships: Vec<Membership>,
     },
     /// Clerk knew no such user, so long ago.
+    #[serde(rename_all = "camelCase")]
     UserUnknown {
         /// Since the reading began.
         age_ms: u64,
@@ -68,16 +74,19 @@ pub enum Tier {
 }
 
 /// What is remembered of a user, and of the memberships and organizations that are named beside it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// The user was deleted.
+    #[schema(required)]
     pub user_deleted_ms_ago: Option<u64>,
     /// The last change of the user: what was read before it is no answer.
+    #[schema(required)]
     pub user_changed_ms_ago: Option<u64>,
     /// Memberships that were announced.
     pub announced: Vec<MembershipId>,
     /// Readings older than this are no answers: what came before may be unknown.
+    #[schema(required)]
     pub doubted_ms_ago: Option<u64>,
     /// By membership.
     pub memberships: Vec<OfMembership>,
@@ -86,34 +95,56 @@ pub struct Facts {
 }
 
 /// What is remembered of a membership.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OfMembership {
     /// Which.
     pub membership_id: MembershipId,
     /// It ended.
+    #[schema(required)]
     pub ended_ms_ago: Option<u64>,
     /// Its role, as last told.
+    #[schema(required)]
     pub role: Option<String>,
 }
 
 /// What is remembered of an organization.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OfOrganization {
     /// Which.
     pub organization_id: OrganizationId,
     /// It was deleted.
+    #[schema(required)]
     pub deleted_ms_ago: Option<u64>,
     /// What was read of it before is no answer.
+    #[schema(required)]
     pub doubted_ms_ago: Option<u64>,
     /// Its name, as last told.
+    #[schema(required)]
     pub name: Option<String>,
     /// Its slug, as last told.
+    #[schema(required)]
     pub slug: Option<String>,
 }
 
+refusals!(Refusals: CallerUnknown, ScopeMissing, IdMalformed, Internal);
+
 /// `GET /v1/users/{userId}/inspection`
+#[utoipa::path(
+    get,
+    path = "/v1/users/{userId}/inspection",
+    operation_id = "inspectUser",
+    tag = "operations",
+    summary = "What every tier of this node says of a user",
+    description = "Decides and changes nothing, and costs a read of Clerk.",
+    params(
+        ("userId" = UserId, Path, description = "Of whom.", example = "user_ada"),
+        ("org" = Option<OrganizationRef>, Query, description = "By id: what is remembered of it, also where nobody names it any more."),
+    ),
+    security(("serviceKey" = ["admin"])),
+    responses((status = 200, description = "Each tier, and what is remembered.", body = Inspection), Refusals)
+)]
 pub async fn inspection(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(inspect(&call).await)

@@ -8,6 +8,7 @@ mod call;
 mod checks;
 mod closing;
 mod context;
+mod description;
 mod evictions;
 mod freshness;
 mod headers;
@@ -52,6 +53,8 @@ pub struct State {
     pub is_session_cookie_read: bool,
     /// Who is told how long a call took.
     pub timed_for: TimedFor,
+    /// Whether anybody may see what this surface is; else an admin key may.
+    pub is_description_open: bool,
     /// Health.
     pub readiness: Readiness,
     /// Everything that is counted.

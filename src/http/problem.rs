@@ -8,6 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::names::{NO_STORE, X_REQUEST_ID};
 use crate::cache::ReadError;
@@ -36,7 +37,8 @@ macro_rules! codes {
                 StatusCode::from_u16(status).expect("the table holds valid statuses")
             }
 
-            fn title(self) -> &'static str {
+            /// What it means, in a few words.
+            pub fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)+ }
             }
         }
@@ -117,18 +119,31 @@ pub struct Problem {
     retry_after: Option<Duration>,
 }
 
-#[derive(Serialize)]
+/// A problem as it goes over the wire (RFC 9457).
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
+    /// `urn:rollcall:problem:` and the code.
     r#type: String,
+    /// What the code means.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// What to branch on.
+    #[schema(value_type = Code)]
     code: &'a str,
+    /// A sentence for the person who reads it.
     detail: &'a str,
+    /// As in `X-Request-Id`.
     request_id: &'a str,
+    /// The one thing that was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     field: Option<&'a str>,
+    /// What is accepted there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     accepted: Option<&'a str>,
 }
 

@@ -7,22 +7,67 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::auth::Scope;
 use super::call::Call;
+use super::description::{Freshness, refusals};
 use super::freshness;
 use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
 use crate::cache::{Answer, Ask, Content, Question};
-use crate::domain::{Found, List, OrganizationRef, Role, UserId, digest_of};
+use crate::domain::{Found, List, Membership, OrganizationRef, Role, UserId, digest_of};
 
 /// The whole read: the origin's 4 s and what surrounds them. Beyond it the caller is told "could not find out".
 const READ_TIME_MAX: Duration = Duration::from_millis(4_500);
 
+refusals!(
+    ListRefusals: CallerUnknown, IdMalformed, ParameterInvalid, UserUnknown, OriginUnavailable, OriginRateLimited, NotCached,
+    Internal
+);
+refusals!(
+    MembershipRefusals: CallerUnknown, IdMalformed, ParameterInvalid, UserUnknown, NotAMember, RoleMissing, OriginUnavailable,
+    OriginRateLimited, NotCached, Internal
+);
+
 /// `GET /v1/users/{userId}/orgs`
+#[utoipa::path(
+    get,
+    path = "/v1/users/{userId}/orgs",
+    operation_id = "listMemberships",
+    tag = "reads",
+    summary = "The organizations of a user",
+    description = "In Clerk's order; none is a normal answer.",
+    params(("userId" = UserId, Path, description = "Whose.", example = "user_ada"), Freshness),
+    security(("serviceKey" = ["read"])),
+    responses(
+        (status = 200, description = "The memberships.", body = Vec<Membership>),
+        (status = 304, description = "The content is the one that `If-None-Match` names."),
+        ListRefusals,
+    )
+)]
 pub async fn list(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(answer_list(&call).await)
 }
 
 /// `GET /v1/users/{userId}/orgs/{org}?role=`
+#[utoipa::path(
+    get,
+    path = "/v1/users/{userId}/orgs/{org}",
+    operation_id = "checkMembership",
+    tag = "reads",
+    summary = "Whether a user is a member, in a role",
+    description = "That there is no such organization is `not-a-member` too: its existence is not revealed.",
+    params(
+        ("userId" = UserId, Path, description = "Whose.", example = "user_ada"),
+        ("org" = OrganizationRef, Path, description = "In which organization.", example = "harbour-works"),
+        ("role" = Option<Vec<Role>>, Query, description = "Any of these; none: in any role."),
+        Freshness,
+    ),
+    security(("serviceKey" = ["read"])),
+    responses(
+        (status = 200, description = "A member: the membership.", body = Membership),
+        (status = 304, description = "The content is the one that `If-None-Match` names."),
+        MembershipRefusals,
+    )
+)]
 pub async fn membership(request: HttpRequest) -> HttpResponse {
     let call = Call::begin(&request);
     call.end(answer_membership(&call).await)

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource};
 
 use super::call::Call;
 use super::problem::{Code, Problem};
-use super::{checks, context, evictions, health, inspection, reads, webhooks};
+use super::{checks, context, description, evictions, health, inspection, reads, webhooks};
 
 /// Registers every route.
 pub fn routes(app: &mut ServiceConfig) {
@@ -24,6 +24,8 @@ pub fn routes(app: &mut ServiceConfig) {
         .service(resource("/livez", "GET").route(web::get().to(health::livez)))
         .service(resource("/readyz", "GET").route(web::get().to(health::readyz)))
         .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(description::openapi)))
+        .service(resource("/docs", "GET").route(web::get().to(description::docs)))
         .default_service(web::to(route_unknown));
 }
 

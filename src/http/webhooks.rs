@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::body;
 use super::call::Call;
+use super::description::refusals;
 use super::headers::plain;
 use super::problem::{Code, Problem};
 use crate::ingest::{Acknowledged, TakeError};
@@ -15,7 +16,27 @@ use crate::webhook::{self, VerifyError};
 /// Svix's limit of 1 MiB, and a quarter more in doubt.
 const BYTES_MAX: usize = (1 << 20) + (1 << 18);
 
+refusals!(
+    Refusals: DeliveryMalformed, MessageTooOld, BodyMalformed, SignatureInvalid, BodyTimeout, BodyTooLarge, MediaTypeUnsupported,
+    SharedUnavailable, JournalUnavailable, Overloaded, Internal
+);
+
 /// `POST /webhooks/clerk`
+#[utoipa::path(
+    post,
+    path = "/webhooks/clerk",
+    operation_id = "takeWebhook",
+    tag = "webhooks",
+    summary = "A webhook of Clerk's",
+    description = "Signed by Svix. The headers may instead have the names of Standard Webhooks, `webhook-…`, all three of them.",
+    params(
+        ("svix-id" = Option<String>, Header, description = "The message's id, the same through all its deliveries."),
+        ("svix-timestamp" = Option<String>, Header, description = "Seconds since the Unix epoch, within 5 min of now."),
+        ("svix-signature" = Option<String>, Header, description = "`v1,` and the signature; several are parted by spaces."),
+    ),
+    request_body(content = serde_json::Value, description = "Clerk's event, byte for byte as it was signed; at most 1.25 MiB."),
+    responses((status = 204, description = "Recorded, and in effect on every node within a second."), Refusals)
+)]
 pub async fn take(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let call = Call::begin(&request);
     match take_delivery(&call, payload).await {

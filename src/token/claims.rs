@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::error::TokenError;
 use super::permissions;
@@ -46,28 +47,40 @@ pub struct Spelled {
     pub claims: String,
 }
 
-#[derive(Serialize)]
-struct PassedOn<'a> {
+/// The claims that are passed on.
+#[derive(Serialize, ToSchema)]
+pub struct PassedOn<'a> {
+    /// The party that the token was minted for.
+    #[schema(required)]
     azp: Option<&'a str>,
+    /// Seconds since the Unix epoch.
     iat: i64,
+    /// Seconds since the Unix epoch.
     exp: i64,
+    /// Minutes since the first and the second factor were checked; -1 is never.
+    #[schema(required)]
     fva: Option<[i64; 2]>,
+    /// `active`, or `pending`.
+    #[schema(required)]
     sts: Option<&'a str>,
 }
 
 /// Who acts as the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Actor {
     /// Whom it is.
     pub sub: String,
     /// The actor's session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub sid: Option<String>,
     /// Who vouches for the actor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub iss: Option<String>,
     /// What kind of actor.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
     pub kind: Option<String>,
 }
 

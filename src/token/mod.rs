@@ -14,7 +14,7 @@ mod policy;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use claims::{ActiveOrganization, Actor, Claims, Spelled};
+pub use claims::{ActiveOrganization, Actor, Claims, PassedOn, Spelled};
 pub use error::TokenError;
 pub use jws::{Jws, Signed, TOKEN_BYTES_MAX};
 pub use key_ring::{FETCH_TIME_MAX, KeyRing, Next};

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod changes;
 pub mod cluster;
 pub mod crowd;
+pub mod description;
 pub mod dev;
 pub mod dice;
 pub mod effect;

@@ -205,6 +205,7 @@ impl World {
             origin_rate: setup.origin_rate,
             timed_for: TimedFor::Nobody,
             shutdown_delay: Duration::ZERO,
+            is_description_open: false,
             sweep: setup.sweep,
         };
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
