@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::TokenError;
+use super::json;
 use super::permissions;
 use crate::domain::{OrganizationId, SessionId, UserId};
 
@@ -72,6 +73,7 @@ pub(super) struct Wire {
     sid: Option<String>,
     azp: Option<String>,
     pub(super) iat: i64,
+    #[serde(default, deserialize_with = "json::present")]
     pub(super) nbf: Option<i64>,
     pub(super) exp: i64,
     pub(super) sts: Option<String>,
@@ -133,7 +135,7 @@ impl ActiveOrganization {
 impl Wire {
     /// Of a payload that was signed.
     pub(super) fn read(payload: &[u8]) -> Result<Self, TokenError> {
-        serde_json::from_slice(payload).map_err(|_| TokenError::invalid("claims that are not those of a session"))
+        json::object(payload).ok_or(TokenError::invalid("claims that are not those of a session"))
     }
 
     /// A token without a session, or of a machine: its subject says so.
