@@ -199,6 +199,23 @@ fn is_ended(answer: &Answer) -> bool {
     is_ended
 }
 
+/// A guard no longer opens, or the context that opens nothing shows the lesser role.
+fn is_demoted(answer: &Answer) -> bool {
+    let said = answer.json();
+    match answer.header("rollcall-decision") {
+        "context" => said["organization"]["role"] == "org:member",
+        _ => said["code"] == "role-missing",
+    }
+}
+
+fn has_left(answer: &Answer) -> bool {
+    let said = answer.json();
+    match answer.header("rollcall-decision") {
+        "context" => said["organization"].is_null() && said["organizationReason"] == "not-a-member",
+        _ => said["code"] == "not-a-member",
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_a_moment_after_its_acknowledgement_the_end_of_a_session_is_known_to_all_nodes() {
     let count = by_hand("ROLLCALL_TEST_REVOCATIONS", 40);
@@ -251,15 +268,8 @@ async fn i2_a_demotion_and_a_removal_show_in_the_context_a_moment_after() {
             all.extend(known);
         };
         let demoted = fleet.clerk.world().lock().change_role(&user(n), ORGANIZATION, "org:member").expect("a member");
-        follow(demoted, |answer| {
-            answer.json()["code"] == "role-missing" || answer.json()["organization"]["role"] == "org:member"
-        })
-        .await;
+        follow(demoted, is_demoted).await;
         let removed = fleet.clerk.world().lock().revoke(&user(n), ORGANIZATION).expect("a member");
-        let has_left = |answer: &Answer| {
-            let said = answer.json();
-            said["code"] == "not-a-member" || (said["organization"].is_null() && said["organizationReason"] == "not-a-member")
-        };
         follow(removed, has_left).await;
     }
     judge("demotions and removals", all, &of_acknowledging);
