@@ -129,6 +129,7 @@ async fn i12_tokens_in_any_number_are_held_in_bounded_memory_and_ask_for_keys_on
     );
     assert!(fetches <= 1 + elapsed.as_secs() / PACE.as_secs(), "{fetches} in {elapsed:?}");
     assert!(after_forged.saturating_sub(before) < 8 * MIB, "of what was refused nothing is kept");
-    assert!(dropped > 0, "too few to mean anything");
+    // The allocator's share is not counted.
     assert!(after_valid.saturating_sub(before) < REMEMBERED_BYTES_MAX * 2, "what is remembered has an end");
+    assert!(dropped > 0, "too few to mean anything");
 }

@@ -94,21 +94,23 @@ struct Verdicts {
 impl Verdicts {
     fn compare(&mut self, case: &str, seen: &Seen, theirs: &Value, ours: &Answer) {
         let theirs = theirs.get("ok");
+        let meant: Vec<_> = DIFFERENCES.iter().filter(|of| (of.is_meant)(seen)).collect();
         match (theirs, refusal(ours)) {
             (Some(theirs), None) => {
                 self.accepted += 1;
                 let ours = ours.json();
+                self.wrong.extend(meant.iter().map(|of| format!("listed as {}, and accepted: {case}", of.name)));
                 if !is_read_alike(theirs, &ours) {
                     self.wrong.push(format!("they read {theirs} and we {ours}: {case}"));
                 }
             }
             (None, Some(_)) => self.refused += 1,
             (Some(_), Some(code)) => {
-                let meant: Vec<_> = DIFFERENCES.iter().filter(|of| of.codes.contains(&&*code) && (of.is_meant)(seen)).collect();
-                if meant.is_empty() {
+                let of_code: Vec<_> = meant.iter().filter(|of| of.codes.contains(&&*code)).collect();
+                if of_code.is_empty() {
                     self.wrong.push(format!("only they accept, we say {code}: {case}"));
                 }
-                for difference in meant {
+                for difference in of_code {
                     *self.differing.entry(difference.name).or_default() += 1;
                 }
             }
