@@ -83,7 +83,7 @@ impl<'a> Maker<'a> {
     /// The `n`-th token: every fourth is valid, and every change comes before any comes again.
     pub fn make(&self, n: usize, dice: &mut Dice) -> Made {
         let mut changes = Vec::new();
-        if n % 4 != 0 {
+        if !n.is_multiple_of(4) {
             changes.push(self.changes[(n - n / 4 - 1) % self.changes.len()].clone());
             if dice.chance(15) {
                 changes.push(dice.pick(&self.changes).clone());
@@ -391,8 +391,8 @@ fn of_signed() -> Vec<Change> {
                 }
             }
         }),
-        spoil("with another character anywhere", |token, dice| with_another_character(token, dice)),
-        spoil("with another character anywhere, once more", |token, dice| with_another_character(token, dice)),
+        spoil("with another character anywhere", with_another_character),
+        spoil("with another character anywhere, once more", with_another_character),
         spoil("with its parts in another order", |token, dice| {
             let mut parts: Vec<_> = token.split('.').collect();
             let turns = (1 + dice.below(2)) % parts.len();
