@@ -11,6 +11,7 @@ use super::exchange::{self, ExchangeError, Reply};
 use super::jwks::{BYTES_MAX, key_set_of};
 use crate::clock;
 use crate::ports::OriginError;
+use crate::token::KeySet;
 
 /// An operator can wait longer than a start.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 pub struct Seen {
     /// The instance that the key belongs to, `ins_…`; none when Clerk shows no key.
     pub instance: Result<Option<String>, OriginError>,
+    /// The instance's keys for session tokens; none where it showed none that can be used.
+    pub keys: Option<KeySet>,
     /// How this machine's clock stands to Clerk's; none where no answer told the time.
     pub clock: Option<Offset>,
 }
@@ -44,8 +47,12 @@ impl Clerk {
             exchange::read(response, BYTES_MAX).await
         };
         let asked: Result<Reply, ExchangeError> = timeout(TIME_MAX, asking).await.unwrap_or(Err(ExchangeError::TimedOut));
+        let keys = match &asked {
+            Ok(Reply::Body(body)) => KeySet::parse(body).ok(),
+            _ => None,
+        };
         let instance = asked.and_then(key_set_of).map(|keys| keys.into_instance_id());
-        Seen { instance: instance.map_err(|error| error.into_origin_error(|| TIME_MAX)), clock: offset }
+        Seen { instance: instance.map_err(|error| error.into_origin_error(|| TIME_MAX)), keys, clock: offset }
     }
 }
 

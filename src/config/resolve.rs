@@ -168,6 +168,13 @@ impl Settings {
         bounds.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
     }
 
+    /// How session tokens are verified.
+    pub fn tokens(&self) -> Result<Tokens, ConfigError> {
+        let mut problems = Vec::new();
+        let tokens = self.find_tokens(&mut problems);
+        tokens.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
+    }
+
     /// What is logged, and how.
     pub fn logging(&self) -> Result<Logging, ConfigError> {
         let filter = self.value(Name::Log, |text| match tracing_subscriber::EnvFilter::try_new(text) {

@@ -184,9 +184,9 @@ pub const TABLE: [Setting; 30] = [
         Name::Issuer,
         "CLERK_ISSUER",
         Flag::Value("clerk-issuer"),
-        "The `iss` that session tokens must have.",
+        "The `iss` that session tokens must have, compared exactly.",
     )
-    .note("from the publishable key; without either, the instance's keys alone decide"),
+    .note("from the publishable key; without either `iss` is not compared, and the instance's keys alone decide"),
     Setting::new(
         Name::AuthorizedParties,
         "CLERK_AUTHORIZED_PARTIES",

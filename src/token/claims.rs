@@ -10,6 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::TokenError;
+use super::json;
 use super::permissions;
 use crate::domain::{OrganizationId, SessionId, UserId};
 
@@ -105,6 +106,7 @@ pub(super) struct Wire {
     sid: Option<String>,
     azp: Option<String>,
     pub(super) iat: i64,
+    #[serde(default, deserialize_with = "json::present")]
     pub(super) nbf: Option<i64>,
     pub(super) exp: i64,
     pub(super) sts: Option<String>,
@@ -167,7 +169,7 @@ impl ActiveOrganization {
 impl Wire {
     /// Of a payload that was signed.
     pub(super) fn read(payload: &[u8]) -> Result<Self, TokenError> {
-        serde_json::from_slice(payload).map_err(|_| TokenError::invalid("claims that are not those of a session"))
+        json::object(payload).ok_or(TokenError::invalid("claims that are not those of a session"))
     }
 
     /// A token without a session, or of a machine: its subject says so.

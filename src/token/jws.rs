@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
 use super::error::TokenError;
+use super::json;
 use super::keys::Key;
 
 /// Clerk advises cookies of 4 KB; a header may carry more permissions than that.
@@ -41,6 +42,7 @@ pub struct Signed {
 struct Header {
     alg: String,
     kid: Option<String>,
+    #[serde(default, deserialize_with = "json::present")]
     typ: Option<String>,
     cat: Option<String>,
     #[serde(default, rename = "crit", deserialize_with = "refused")]
@@ -70,7 +72,7 @@ impl<'a> Jws<'a> {
         // Strict: no padding, no bits that say nothing. Of one token there is one spelling.
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
         let (header, signature) = (decode(header)?, decode(signature)?);
-        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::invalid("a header we cannot take"))?;
+        let header: Header = json::object(&header).ok_or(TokenError::invalid("a header we cannot take"))?;
         if header.alg != "RS256" {
             return Err(TokenError::invalid("another algorithm than RS256"));
         }
@@ -95,7 +97,7 @@ impl<'a> Jws<'a> {
 impl Header {
     /// Whether the header is that of a session token, as far as it says.
     fn is_of_session(&self) -> bool {
-        let is_jwt = self.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
+        let is_jwt = self.typ.as_deref().is_none_or(|typ| typ == "JWT");
         is_jwt && self.cat.as_deref().is_none_or(|category| [CATEGORY_SESSION, CATEGORY_NONE].contains(&category))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -62,9 +63,22 @@ impl Key {
         ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).map(Self).map_err(|_| KeyError::NotPem)
     }
 
+    /// In one spelling, wherever it was read.
+    fn der(&self) -> Option<PublicKeyX509Der<'static>> {
+        self.0.as_der().ok()
+    }
+
     /// Whether the key signed these bytes (RSASSA-PKCS1-v1_5 with SHA-256; 2048 to 8192 bits).
     pub(super) fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
         self.0.verify_sig(bytes, signature).is_ok()
+    }
+}
+
+/// The same modulus and exponent.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let (Some(ours), Some(theirs)) = (self.der(), other.der()) else { return false };
+        ours.as_ref() == theirs.as_ref()
     }
 }
 
@@ -80,6 +94,11 @@ impl KeySet {
     /// The key of this id.
     pub fn find(&self, key_id: &str) -> Option<&Arc<Key>> {
         self.0.iter().find(|(id, _)| id == key_id).map(|(_, key)| key)
+    }
+
+    /// Whether this key is one of them, under whatever id.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.0.iter().any(|(_, known)| **known == *key)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod claims;
 mod error;
+mod json;
 mod jws;
 mod key_ring;
 mod keys;

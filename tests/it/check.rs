@@ -16,6 +16,7 @@ use crate::world::rollcall::{Rollcall, hex_digest};
 use crate::world::service::{ADMIN_KEY, READ_KEY};
 use crate::world::shell::{Ran, Shell};
 use crate::world::stepping_clock::SteppingClock;
+use crate::world::token_keys::{TokenKey, pem_of};
 
 const HISTORY: &str = "{user-orgs:~changes}:history";
 const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -270,6 +271,38 @@ async fn another_instances_key_is_named_with_both_ways_out_and_claims_nothing() 
     let fix = ["set ROLLCALL_KEY_PREFIX to one of its own", "CLERK_SECRET_KEY to one of ins_other"];
     checked.names_the_fix("redis prefix", "fail", &found, &fix);
     assert_eq!(place.redis.query(&["HGETALL", HISTORY]), "instance\nins_other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_session_tokens_that_is_another_instances_is_named_with_where_to_get_the_right_one() {
+    let place = Place::new().await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let url = format!("{}/.well-known/jwks.json", place.clerk.url());
+    let published: Value = http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+    let place = place.set("CLERK_JWT_KEY", &pem_of(&published["keys"][0]));
+    place.check().ends_with(0).finds("token key", &["CLERK_JWT_KEY is one of", INSTANCE_ID]);
+    let place = place.set("CLERK_JWT_KEY", &TokenKey::new("ins_other").pem());
+    let checked = place.check().ends_with(1);
+    assert_eq!(checked.complaints(), ["fail token key"]);
+    let fix = ["copy the JWT public key of", INSTANCE_ID, "leave it out"];
+    checked.names_the_fix("token key", "fail", &["CLERK_JWT_KEY is no key of", INSTANCE_ID], &fix);
+    // Of its two keys in a rotation either will do, and of a Clerk that says nothing there is none to compare with.
+    place.clerk.rotate_keys(false);
+    let place = place.set("CLERK_JWT_KEY", &pem_of(&published["keys"][0]));
+    place.check().ends_with(0).finds("token key", &[]);
+    place.clerk.faults().set(Faults::status(503));
+    place.check().ends_with(1).names_the_fix("token key", "warn", &["compared with no key"], &["keeps Clerk"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_tokens_are_taken_is_told() {
+    let place = Place::new().await;
+    place.check().ends_with(0).finds("CLERK_ISSUER", &["iss is not compared", "keys alone"]);
+    let (key, issuer) = (place.clerk.publishable_key(), place.clerk.issuer().to_owned());
+    let place = place.set("CLERK_PUBLISHABLE_KEY", &key);
+    place.check().ends_with(0).finds("CLERK_ISSUER", &[&issuer, "from the publishable key"]);
+    let place = place.set("CLERK_ISSUER", "https://clerk.example.test");
+    place.check().ends_with(0).finds("CLERK_ISSUER", &["https://clerk.example.test", "from the environment"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

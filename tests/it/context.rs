@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::world::answer::Answer;
 use crate::world::service::{self, Deployment, READ_KEY, Setup, World};
+use crate::world::token_keys::pem_of;
 use crate::world::wait::until;
 
 /// Runs a test in a world whose nodes have heard that its history is whole: until then a token from before is in doubt.
@@ -27,7 +28,7 @@ async fn run_test(deployment: Deployment, test: impl AsyncFn(&mut World) -> anyh
 }
 
 /// Alone and on Redis with one node: what is promised is promised of both.
-async fn run_on_both(test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
+pub(crate) async fn run_on_both(test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
     for deployment in [Deployment::Alone, Deployment::Redis(1)] {
         println!("deployment: {deployment:?}");
         run_test(deployment, &test).await;
@@ -35,21 +36,21 @@ async fn run_on_both(test: impl AsyncFn(&mut World) -> anyhow::Result<()>) {
 }
 
 /// A token of a new session of this user.
-pub fn of(user: &str) -> NewToken {
+pub(crate) fn of(user: &str) -> NewToken {
     NewToken { user: Some(user.to_owned()), ..NewToken::default() }
 }
 
 /// The same, with this organization active.
-pub fn within(user: &str, organization: &str) -> NewToken {
+pub(crate) fn within(user: &str, organization: &str) -> NewToken {
     NewToken { organization: Some(organization.to_owned()), ..of(user) }
 }
 
-pub fn mint(world: &World, new: &NewToken) -> String {
+pub(crate) fn mint(world: &World, new: &NewToken) -> String {
     world.clerk.mint(new).expect("the world allows it")
 }
 
 /// Asks node `number` with a token.
-pub async fn ask(world: &World, number: usize, token: &str, query: &str) -> anyhow::Result<Answer> {
+pub(crate) async fn ask(world: &World, number: usize, token: &str, query: &str) -> anyhow::Result<Answer> {
     let url = format!("{}/v1/context{query}", world.nodes[number].url());
     Ok(Answer::of(world.http.get(url).bearer_auth(token).send().await?).await?.lawful())
 }
@@ -61,13 +62,13 @@ async fn context(world: &World, new: &NewToken, query: &str) -> anyhow::Result<A
 
 /// A context by decision: its object.
 #[track_caller]
-pub fn decided(answer: &Answer, decision: &str) -> Value {
+pub(crate) fn decided(answer: &Answer, decision: &str) -> Value {
     assert_eq!((answer.status, answer.header("rollcall-decision")), (200, decision), "{answer:?}");
     answer.json()
 }
 
 /// The session in a token.
-pub fn session_of(token: &str) -> String {
+pub(crate) fn session_of(token: &str) -> String {
     use base64::Engine;
     let payload = token.split('.').nth(1).expect("three parts");
     let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
@@ -342,25 +343,6 @@ async fn a_ban_and_a_deletion_end_every_token_of_the_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_starts_knows_the_sessions_that_ended_before() {
-    run_on_both(async |world: &mut World| {
-        let token = mint(world, &of("user_ada"));
-        let ended = world.change(|clerk| clerk.end_session(&session_of(&token), SessionEnd::Revoked));
-        world.deliver(&ended).await;
-        world.stop_nodes().await;
-        world.add_node().await;
-        // Until it has read the window it takes nothing, rather than the dead session's.
-        let first = until("the window is read", async || {
-            let answer = ask(world, 0, &token, "").await.ok()?;
-            (answer.status != 503).then_some(answer)
-        });
-        first.await.is_problem(401, "session-ended");
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_under_way_and_unknown_ones_are_asked_for_seldom() {
     run_test(Deployment::Bare, async |world: &mut World| {
         // From the API, where the stand-in counts.
@@ -397,18 +379,6 @@ async fn with_a_key_of_our_own_clerk_is_not_asked_and_need_not_be_there() {
         Ok(())
     })
     .await;
-}
-
-/// A published key in PEM: SubjectPublicKeyInfo of RSA with 2048 bits.
-fn pem_of(jwk: &Value) -> String {
-    use base64::Engine;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-    let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().expect("text")).expect("base64url");
-    let algorithm = [0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
-    let key = [&[0x30, 0x82, 1, 0x0a, 2, 0x82, 1, 1, 0], part("n").as_slice(), &[2, 3], part("e").as_slice()].concat();
-    let bits = [&[3, 0x82, 1, 0x0f, 0], key.as_slice()].concat();
-    let der = [&[0x30, 0x82, 1, 0x22], algorithm.as_slice(), bits.as_slice()].concat();
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der))
 }
 
 #[tokio::test(flavor = "multi_thread")]

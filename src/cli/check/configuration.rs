@@ -58,6 +58,9 @@ fn told(problem: &Problem, line: &'static str) -> Line {
 fn good(settings: &Settings, name: Name) -> Line {
     let (variable, shown) = (name.setting().variable, settings.shown(name));
     if settings.source(name).is_none() {
+        if name == Name::Issuer {
+            return issuer(settings);
+        }
         return Line::ok(variable, name.setting().default_text().replace('`', ""));
     }
     let source = &shown.source;
@@ -74,6 +77,15 @@ fn value(shown: &Shown) -> String {
     match shown.value.as_deref().or(default) {
         Some(value) => format!("{value} ({})", shown.source),
         None => format!("set ({})", shown.source),
+    }
+}
+
+/// Where none is named.
+fn issuer(settings: &Settings) -> Line {
+    let name = Name::Issuer.setting().variable;
+    match settings.tokens().ok().and_then(|tokens| tokens.policy.issuer) {
+        Some(issuer) => Line::ok(name, format!("{issuer} (from the publishable key)")),
+        None => Line::ok(name, "iss is not compared: the instance's keys alone say whose session tokens are taken"),
     }
 }
 

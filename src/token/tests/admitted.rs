@@ -158,10 +158,10 @@ fn machines_and_templates_are_named_as_such() {
         assert_eq!(name(&result), expected, "{header} {claims}: {result:?}");
     };
     let none = || json!({});
-    for taken in [json!({"typ": null}), json!({"typ": "jwt"}), json!({"cat": null}), json!({"cat": "cl_I7d4PD111III"})] {
+    for taken in [json!({"typ": null}), json!({"cat": null}), json!({"cat": "cl_I7d4PD111III"})] {
         check(taken, none(), "taken");
     }
-    for typ in ["at+jwt", "application/at+jwt", "JWS", ""] {
+    for typ in ["at+jwt", "application/at+jwt", "JWS", "jwt", ""] {
         check(json!({ "typ": typ }), none(), KIND);
     }
     for category in ["cl_B7d4PD222AAA", "cl_B7d4PD333AAA", "cl_later"] {

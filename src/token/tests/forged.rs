@@ -131,6 +131,15 @@ fn what_was_signed_and_is_no_object_is_refused() {
     for payload in ["", "null", "[]", "7", "{}", "{\"sub\":", "\u{feff}{}"] {
         refused(&OURS.sign(&header().to_string(), payload));
     }
+    // What serde would take for an object, and for a member that is not there.
+    let values =
+        json!([ISSUER, "user_ada", "sess_1", "https://app.test", NOW, NOW, NOW + 60, "active", null, null, 2, null, null, null]);
+    refused(&OURS.sign(&header().to_string(), &values.to_string()));
+    refused(&OURS.sign(r#"["RS256","ins_1","JWT","cl_B7d4PD111AAA"]"#, &claims().to_string()));
+    let (mut header_of_null, mut claims_of_null) = (header(), claims());
+    (header_of_null["typ"], claims_of_null["nbf"]) = (Value::Null, Value::Null);
+    refused(&OURS.sign(&header_of_null.to_string(), &claims().to_string()));
+    refused(&OURS.sign(&header().to_string(), &claims_of_null.to_string()));
     let twice = r#"{"sub":"user_root","#.to_owned() + &claims().to_string()[1..];
     assert_eq!(refused(&OURS.sign(&header().to_string(), &twice)), "claims that are not those of a session");
 }

@@ -28,6 +28,10 @@ fn a_key_set_is_looked_up_by_key_id() {
     assert!(signs_for(keys.find("ins_1").expect("there"), &OURS));
     assert!(signs_for(keys.find("ins_2").expect("there"), &THEIRS));
     assert!(keys.find("ins_3").is_none() && keys.find("").is_none());
+    let of_pem = |pair: &Pair| Key::from_pem(&pair.pem()).expect("a key");
+    let ours = KeySet::parse(json!({"keys": [OURS.jwk("ins_1")]}).to_string().as_bytes()).expect("a key");
+    assert!(keys.holds(&of_pem(&OURS)) && keys.holds(&of_pem(&THEIRS)));
+    assert!(ours.holds(&of_pem(&OURS)) && !ours.holds(&of_pem(&THEIRS)));
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub mod slow_log;
 pub mod sqlite_lock;
 pub mod stepping_clock;
 pub mod street;
+pub mod token_keys;
 pub mod under_way;
 pub mod upstash;
 pub mod valkey;
