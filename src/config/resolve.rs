@@ -122,6 +122,11 @@ impl Settings {
         }
     }
 
+    /// Where the publishable key leads: the base of the frontend API.
+    pub fn frontend(&self) -> Result<Option<String>, ConfigError> {
+        Ok(self.value(Name::PublishableKey, tokens::publishable_key)?)
+    }
+
     /// The service keys, or an error that says how to get one.
     pub fn api_keys(&self) -> Result<Vec<ServiceKey>, ConfigError> {
         let found = self.value(Name::ApiKeys, parse::api_keys)?;

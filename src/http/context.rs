@@ -5,6 +5,7 @@
 //! token's. With neither, nobody's memberships are asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::{Call, bearer, organization_ref, role};
 use super::description::{self, Freshness, Include, refusals};
@@ -13,6 +14,7 @@ use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
 use super::reads;
 use crate::cache::{Answer, Content, Question};
+use crate::clock;
 use crate::domain::{Found, List, OrganizationRef, Role, digest_of};
 use crate::protocol::freshness::Wants;
 use crate::session::Refusal;
@@ -76,8 +78,10 @@ async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
         None if asked.with_memberships => Question::List,
         None => return Ok(headers::respond_unread(call, body(&claims, "null", asked.nothing()))),
     };
-    let answer = reads::find(call, claims.user.clone(), question.clone()).await?;
-    if answer.decided_at > call.arrived {
+    // Not when the request arrived: it may have waited for a key since.
+    let now = clock::now();
+    let answer = reads::find(call, claims.user.clone(), question.clone(), now).await?;
+    if answer.decided_at > now {
         // Others were waited for, and the session may have ended meanwhile.
         call.state.sessions.verify_again(&claims)?;
     }
@@ -91,11 +95,11 @@ async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 /// The end of a session comes with the stream, and no origin is asked for it: whoever tolerates less lag than there is cannot be
 /// told that it lives (I8). Nobody else is refused for a lag; the header says it.
 fn may_lag(call: &Call<'_>, wants: &Wants) -> Result<(), Problem> {
-    match wants.lag_max {
-        Some(lag_max) if call.state.cache.lag() > lag_max => {
-            Err(Problem::new(Code::SharedUnavailable, "the changes are further behind than you tolerate"))
-        }
-        _ => Ok(()),
+    let cache = &call.state.cache;
+    let may_be = |lag_max: Duration| cache.knows_its_lag() && cache.lag() <= lag_max.min(cache.bounds().staleness);
+    match wants.lag_max.is_none_or(may_be) {
+        true => Ok(()),
+        false => Err(Problem::new(Code::SharedUnavailable, "the changes are further behind than you tolerate")),
     }
 }
 

@@ -12,7 +12,7 @@ use super::freshness;
 use super::headers::{self, Decision};
 use super::problem::{Code, Problem};
 use crate::cache::{Answer, Ask, Content, Question};
-use crate::domain::{Found, List, Membership, OrganizationRef, Role, UserId, digest_of};
+use crate::domain::{Found, List, Membership, Moment, OrganizationRef, Role, UserId, digest_of};
 
 /// The whole read: the origin's 4 s and what surrounds them. Beyond it the caller is told "could not find out".
 const READ_TIME_MAX: Duration = Duration::from_millis(4_500);
@@ -76,7 +76,7 @@ pub async fn membership(request: HttpRequest) -> HttpResponse {
 async fn answer_list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     call.authorize(Scope::Read)?;
     let user = call.user()?;
-    let answer = find(call, user, Question::List).await?;
+    let answer = find(call, user, Question::List, call.arrived).await?;
     Ok(match &answer.content {
         Content::List(list) => headers::respond(call, Decision::List, &answer, list.body().clone(), &list.digest()),
         Content::Unknown => refuse(call, Decision::UserUnknown, &answer),
@@ -86,7 +86,7 @@ async fn answer_list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 async fn answer_membership(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     call.authorize(Scope::Read)?;
     let (user, organization, roles) = (call.user()?, call.organization()?, call.roles()?);
-    let answer = find(call, user, Question::Member(organization.clone())).await?;
+    let answer = find(call, user, Question::Member(organization.clone()), call.arrived).await?;
     let list = match &answer.content {
         Content::List(list) => list,
         Content::Unknown => return Ok(refuse(call, Decision::UserUnknown, &answer)),
@@ -101,11 +101,11 @@ async fn answer_membership(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     })
 }
 
-/// The answer, here if this process can vouch for one, else from the I/O runtime.
-pub(super) async fn find(call: &Call<'_>, user: UserId, question: Question) -> Result<Answer, Problem> {
+/// The answer, here if this process can vouch for one at `now`, else from the I/O runtime.
+pub(super) async fn find(call: &Call<'_>, user: UserId, question: Question, now: Moment) -> Result<Answer, Problem> {
     let wants = freshness::wants(call.request.headers())?;
     let cache = &call.state.cache;
-    if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, call.arrived) {
+    if let Some(answer) = cache.hit(&user, &question, &wants, call.arrived, now) {
         call.stopwatch.lap("local");
         return Ok(answer);
     }

@@ -31,7 +31,7 @@ pub(super) struct Reader {
     pub keys: Arc<Keys>,
     /// What readings in Redis are dated by; by whichever server answered TIME.
     pub clock: StreamClock,
-    /// Moved for readiness alone: no answer rests on it.
+    /// Moved whenever the stream was read to its end: for readiness, and for tokens, which are in doubt until it was once.
     pub heard: Fence,
     pub standing: Arc<Standing>,
     pub counts: Counts,
@@ -97,7 +97,9 @@ impl Reader {
             self.apply(id, entry, &sample);
         }
         self.clock.set(sample);
-        self.heard.advance(sent);
+        if !is_more {
+            self.heard.advance(sent);
+        }
         Ok(is_more)
     }
 

@@ -66,7 +66,7 @@ impl Counts {
         );
         registry.register(
             "rollcall_key_fetches",
-            "Times the instance's keys were asked for; more than one in five minutes means tokens with keys that are not Clerk's",
+            "Times the instance's keys were asked for; more than one in five minutes means tokens with keys that are not Clerk's, or that Clerk is away",
             fetches,
         );
     }

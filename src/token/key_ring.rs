@@ -84,7 +84,9 @@ impl KeyRing {
         if let Some(key) = key.clone().filter(|_| self.is_fresh(now)) {
             return Next::Use(key);
         }
-        let old = key.filter(|_| self.was_in_vain);
+        // A fetch that hangs is as vain as one that failed.
+        let has_hung = self.is_under_way && !self.is_under_way(now);
+        let old = key.filter(|_| self.was_in_vain || has_hung);
         if self.is_under_way(now) {
             return old.map_or(Next::Await, Next::Use);
         }

@@ -100,6 +100,11 @@ impl KeySet {
     pub fn holds(&self, key: &Key) -> bool {
         self.0.iter().any(|(_, known)| **known == *key)
     }
+
+    /// Whether both are of one instance: during a rotation one may be ahead of the other, and they have a key in common.
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        other.0.iter().any(|(_, key)| self.holds(key))
+    }
 }
 
 impl Jwk {

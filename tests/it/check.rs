@@ -276,22 +276,54 @@ async fn another_instances_key_is_named_with_both_ways_out_and_claims_nothing() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_for_session_tokens_that_is_another_instances_is_named_with_where_to_get_the_right_one() {
     let place = Place::new().await;
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let url = format!("{}/.well-known/jwks.json", place.clerk.url());
-    let published: Value = http.get(url).send().await.expect("an answer").json().await.expect("JSON");
-    let place = place.set("CLERK_JWT_KEY", &pem_of(&published["keys"][0]));
-    place.check().ends_with(0).finds("token key", &["CLERK_JWT_KEY is one of", INSTANCE_ID]);
+    let own = published_key(&place.clerk).await;
+    let place = place.set("CLERK_JWT_KEY", &own);
+    place.check().ends_with(0).finds("token key", &["CLERK_JWT_KEY is", INSTANCE_ID]);
     let place = place.set("CLERK_JWT_KEY", &TokenKey::new("ins_other").pem());
     let checked = place.check().ends_with(1);
     assert_eq!(checked.complaints(), ["fail token key"]);
-    let fix = ["copy the JWT public key of", INSTANCE_ID, "leave it out"];
-    checked.names_the_fix("token key", "fail", &["CLERK_JWT_KEY is no key of", INSTANCE_ID], &fix);
+    let fix = ["copy that of", INSTANCE_ID, "leave it out"];
+    checked.names_the_fix("token key", "fail", &["CLERK_JWT_KEY is not", INSTANCE_ID, "which CLERK_SECRET_KEY belongs to"], &fix);
     // Of its two keys in a rotation either will do, and of a Clerk that says nothing there is none to compare with.
     place.clerk.rotate_keys(false);
-    let place = place.set("CLERK_JWT_KEY", &pem_of(&published["keys"][0]));
+    let place = place.set("CLERK_JWT_KEY", &own);
     place.check().ends_with(0).finds("token key", &[]);
     place.clerk.faults().set(Faults::status(503));
     place.check().ends_with(1).names_the_fix("token key", "warn", &["compared with no key"], &["keeps Clerk"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publishable_key_that_leads_to_another_instances_keys_or_to_none_is_named() {
+    let (place, other) = (Place::new().await, Place::new().await);
+    let place = place.set("CLERK_PUBLISHABLE_KEY", &other.clerk.publishable_key());
+    let checked = place.check().ends_with(1);
+    assert_eq!(checked.complaints(), ["fail publishable key"]);
+    let found = ["CLERK_PUBLISHABLE_KEY is not", INSTANCE_ID];
+    checked.names_the_fix("publishable key", "fail", &found, &["copy that of", INSTANCE_ID]);
+    // A right key beside it is no cure: the issuer is another instance's.
+    let key = published_key(&place.clerk).await;
+    let place = place.set("CLERK_JWT_KEY", &key);
+    let checked = place.check().ends_with(1);
+    checked.finds("token key", &["CLERK_JWT_KEY is", INSTANCE_ID]);
+    assert_eq!(checked.complaints(), ["fail publishable key"]);
+    let place = place.set("CLERK_JWT_KEY", "");
+    other.clerk.faults().set(Faults::status(503));
+    let (found, fix) = (["CLERK_PUBLISHABLE_KEY leads to", "cannot be read"], ["copy the key once more"]);
+    place.check().ends_with(1).names_the_fix("publishable key", "fail", &found, &fix);
+    let own = place.clerk.publishable_key();
+    place
+        .set("CLERK_PUBLISHABLE_KEY", &own)
+        .check()
+        .ends_with(0)
+        .finds("publishable key", &["CLERK_PUBLISHABLE_KEY is", INSTANCE_ID]);
+}
+
+/// The instance's first key, in PEM.
+async fn published_key(clerk: &StandIn) -> String {
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let url = format!("{}/.well-known/jwks.json", clerk.url());
+    let published: Value = http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+    pem_of(&published["keys"][0])
 }
 
 #[tokio::test(flavor = "multi_thread")]

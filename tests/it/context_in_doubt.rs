@@ -1,12 +1,14 @@
 //! Session tokens where the end of a session may not have been heard: it is never taken for alive that is dead, nor called dead that
 //! may be alive. I5, I8.
 
+use rollcall::config::TokenKeys;
 use rollcall::dev::SessionEnd;
 use rollcall::protocol::freshness::Consistency;
 
 use crate::context::{ask, decided, mint, of, session_of, within};
 use crate::world::answer::Answer;
-use crate::world::service::{Deployment, Setup, World, run_test};
+use crate::world::redis_proxy::RedisProxy;
+use crate::world::service::{ADMIN_KEY, Deployment, Setup, World, run_test};
 use crate::world::wait::until;
 
 /// Ends the session of a token; it is acknowledged.
@@ -133,6 +135,62 @@ async fn i5_a_session_that_ends_while_its_memberships_are_read_is_refused() {
         end(world, &token).await;
         slow.release();
         asking.await??.is_problem(401, "session-ended");
+        Ok(())
+    })
+    .await;
+}
+
+/// The stream is longer than a page, and the end of a session is on the second, which does not come.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_part_of_the_stream_is_not_all_of_it() {
+    const AGAIN: &str = "local one = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][2]
+        for _ = 1, 1100 do redis.call('XADD', KEYS[1], '*', unpack(one)) end return 'OK'";
+    for consistency in [Consistency::Bounded, Consistency::Eventual] {
+        let setup = Setup { consistency, ..Setup::default() };
+        run_test(Deployment::Redis(1), setup, async |world: &mut World| {
+            let token = mint(world, &of("user_ada"));
+            assert_eq!(world.evict_at(0, "user_noor").await?.status, 204);
+            assert_eq!(world.redis().query(&["EVAL", AGAIN, "1", "user-orgs:~changes"]), "OK");
+            end(world, &token).await;
+            assert_eq!(world.evict_at(0, "user_of_the_second_page").await?.status, 204);
+            let proxy = RedisProxy::before(world.redis().port());
+            proxy.hold(b"user_of_the_second_page");
+            world.start_node_on(&proxy.url(), 0).await;
+            proxy.until_holding_one().await;
+            ask(world, 1, &token, "").await?.could_not_find_out("shared-unavailable");
+            proxy.release();
+            found_out(world, 1, &token).await.is_problem(401, "session-ended");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+/// A token waits for the key that signed it, and meanwhile the stream is lost: what was good when it came is so no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_an_answer_is_judged_when_it_is_given_not_when_its_token_came() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        world.add_node_with(|config| config.tokens.keys = TokenKeys::OfTheApi).await;
+        world.ask(1, "/v1/users/user_ada/orgs/harbour-works").await?.is_member();
+        let token = mint(world, &of("user_ada"));
+        let slow = world.clerk.hold_next_answer();
+        let asking = {
+            let request = world.http.get(format!("{}/v1/context?org=harbour-works", world.nodes[1].url())).bearer_auth(&token);
+            tokio::spawn(async move { Answer::of(request.send().await?).await })
+        };
+        slow.reached().await?;
+        world.redis().pause();
+        until("the fence is lost", async || {
+            let request = world.http.get(format!("{}/readyz", world.nodes[1].url())).bearer_auth(ADMIN_KEY);
+            let lag_ms = Answer::of(request.send().await.ok()?).await.ok()?.json()["stream"]["lagMs"].as_u64()?;
+            (lag_ms > 1_000).then_some(())
+        })
+        .await;
+        slow.release();
+        let answer = asking.await??;
+        // On a machine that stalls the key is given up first.
+        assert!(answer.status == 503 || answer.number("rollcall-lag") > 1_000, "{answer:?}");
+        world.redis().resume();
         Ok(())
     })
     .await;

@@ -76,6 +76,8 @@ impl Session {
     fn token(&self, clerk: &StandIn, name: &str) -> String {
         let mut claims = self.claims.clone();
         claims["jti"] = json!(name);
+        // However slow the machine is.
+        claims["exp"] = json!(claims["iat"].as_i64().expect("a time") + 600);
         clerk.sign_token(&claims)
     }
 }
@@ -174,6 +176,12 @@ async fn acknowledged(clerk: &StandIn, node: &str, done: &Done) -> Instant {
     Instant::now()
 }
 
+/// What the node knew that acknowledged is apart: it is as soon as can be.
+fn sort(mut known: Vec<Known>, acknowledging: usize, others: &mut Vec<Known>, of_acknowledging: &mut Vec<Known>) {
+    of_acknowledging.push(known.remove(acknowledging));
+    others.append(&mut known);
+}
+
 /// No old answer was asked for after the bound, nor at all of the node that acknowledged; and all of it was prompt.
 fn judge(what: &str, mut all: Vec<Known>, of_acknowledging: &[Known]) {
     assert!(of_acknowledging.iter().all(|known| known.last_old.is_none()), "{of_acknowledging:?}");
@@ -181,8 +189,9 @@ fn judge(what: &str, mut all: Vec<Known>, of_acknowledging: &[Known]) {
     let at = |percent: usize| all[(all.len() - 1) * percent / 100].after;
     let last_old = all.iter().filter_map(|known| known.last_old).max().unwrap_or_default();
     println!(
-        "{} answers of {what} on {NODES} nodes, known after: p50 {:?} p99 {:?} max {:?}; the last old one was asked for after {last_old:?}",
+        "{} answers of {what} on the other {} nodes, known after: p50 {:?} p99 {:?} max {:?}; the last old one was asked for after {last_old:?}",
         all.len(),
+        NODES - 1,
         at(50),
         at(99),
         at(100),
@@ -221,7 +230,7 @@ async fn i2_a_moment_after_its_acknowledgement_the_end_of_a_session_is_known_to_
     let count = by_hand("ROLLCALL_TEST_REVOCATIONS", 40);
     let (fleet, caller) = start(count).await;
     let clerk = &fleet.clerk;
-    let (mut all, mut of_acknowledging) = (Vec::new(), Vec::new());
+    let (mut others, mut of_acknowledging) = (Vec::new(), Vec::new());
     for n in 0..count {
         let session = Session::start(clerk, &user(n), None);
         let remembered = session.token(clerk, "remembered");
@@ -241,17 +250,16 @@ async fn i2_a_moment_after_its_acknowledgement_the_end_of_a_session_is_known_to_
             caller.until_known(node, at, ask, is_ended)
         }))
         .await;
-        of_acknowledging.push(known[acknowledging]);
-        all.extend(known);
+        sort(known, acknowledging, &mut others, &mut of_acknowledging);
     }
-    judge("ended sessions", all, &of_acknowledging);
+    judge("ended sessions", others, &of_acknowledging);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_a_demotion_and_a_removal_show_in_the_context_a_moment_after() {
     let count = by_hand("ROLLCALL_TEST_REVOCATIONS", 40) / 2;
     let (fleet, caller) = start(count).await;
-    let (mut all, mut of_acknowledging) = (Vec::new(), Vec::new());
+    let (mut others, mut of_acknowledging) = (Vec::new(), Vec::new());
     for n in 0..count {
         let token = Session::start(&fleet.clerk, &user(n), Some(ORGANIZATION)).token(&fleet.clerk, "one");
         for node in 0..NODES {
@@ -264,15 +272,14 @@ async fn i2_a_demotion_and_a_removal_show_in_the_context_a_moment_after() {
             let queries = ["", "?org=big&role=org:admin"];
             let ask = |n: usize| Asked { token: token.clone(), query: queries[n % 2] };
             let known = join_all((0..NODES).map(|node| caller.until_known(node, at, ask, is_new))).await;
-            of_acknowledging.push(known[acknowledging]);
-            all.extend(known);
+            sort(known, acknowledging, &mut others, &mut of_acknowledging);
         };
         let demoted = fleet.clerk.world().lock().change_role(&user(n), ORGANIZATION, "org:member").expect("a member");
         follow(demoted, is_demoted).await;
         let removed = fleet.clerk.world().lock().revoke(&user(n), ORGANIZATION).expect("a member");
         follow(removed, has_left).await;
     }
-    judge("demotions and removals", all, &of_acknowledging);
+    judge("demotions and removals", others, &of_acknowledging);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,14 @@
-//! The lines about Clerk: whether it knows the key, whose instance that is, whether the key that was configured for session
-//! tokens is that instance's, and whether its clock and ours agree.
+//! The lines about Clerk: whether it knows the key, whose instance that is, and whether its clock and ours agree.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::token_keys::{self, Configured};
 use super::{LOOK_TIME_MAX, Line, NO_ANSWER, not_looked_at};
 use crate::clerk::{self, Clerk, Offset, Seen};
-use crate::config::{Settings, TokenKeys};
+use crate::config::Settings;
 use crate::ports::OriginError;
-use crate::token::Key;
 
 /// Above it the times in a session token are judged wrongly.
 const OFF_WARN: Duration = Duration::from_secs(5);
@@ -19,7 +17,6 @@ const OFF_FAIL: Duration = Duration::from_secs(60);
 
 const KEY: &str = "clerk key";
 const INSTANCE: &str = "clerk instance";
-const TOKEN_KEY: &str = "token key";
 const CLOCK: &str = "clock";
 
 /// What was found, and the instance that the key belongs to.
@@ -36,23 +33,15 @@ pub(super) async fn look(settings: &Settings) -> Found {
         let fix = "install the system's certificates (ca-certificates)";
         return Found { lines: vec![Line::fail(KEY, "the HTTPS client cannot be made", fix)], instance: None };
     };
-    match timeout(LOOK_TIME_MAX, clerk.look()).await {
-        Ok(seen) => told(seen, pinned(settings).as_deref()),
+    match timeout(LOOK_TIME_MAX, async { tokio::join!(clerk.look(), token_keys::look(settings)) }).await {
+        Ok((seen, configured)) => told(seen, &configured),
         Err(_) => Found { lines: vec![Line::fail(KEY, NO_ANSWER, REACH)], instance: None },
     }
 }
 
 const REACH: &str = "check CLERK_API_URL, and the way there: DNS, proxy, firewall";
 
-/// The key that was configured, if one was that can be read.
-fn pinned(settings: &Settings) -> Option<Arc<Key>> {
-    match settings.tokens().ok()?.keys {
-        TokenKeys::Pinned(key) => Some(key),
-        TokenKeys::Published(_) | TokenKeys::OfTheApi => None,
-    }
-}
-
-fn told(seen: Seen, pinned: Option<&Key>) -> Found {
+fn told(seen: Seen, configured: &Configured) -> Found {
     let mut lines = match &seen.instance {
         Ok(Some(instance)) => vec![Line::ok(KEY, "Clerk knows it"), Line::ok(INSTANCE, instance)],
         Ok(None) => {
@@ -61,7 +50,7 @@ fn told(seen: Seen, pinned: Option<&Key>) -> Found {
         }
         Err(error) => vec![refused(error)],
     };
-    lines.extend(pinned.map(|key| token_key(key, &seen)));
+    lines.extend(token_keys::lines(configured, &seen));
     lines.push(seen.clock.map_or_else(|| Line::warn(CLOCK, "Clerk told no time", REACH), clock));
     Found { lines, instance: seen.instance.ok().flatten() }
 }
@@ -76,26 +65,6 @@ fn refused(error: &OriginError) -> Line {
         OriginError::RateLimited { .. } => Line::warn(KEY, "Clerk is asked too often just now (429)", "try again in a moment"),
         OriginError::Malformed { .. } => Line::fail(KEY, error.to_string(), "check that CLERK_API_URL is Clerk's Backend API"),
         OriginError::TimedOut | OriginError::Unavailable { .. } => Line::fail(KEY, error.to_string(), REACH),
-    }
-}
-
-/// Of another instance's key every session token of this one is refused, and that one's are taken.
-fn token_key(key: &Key, seen: &Seen) -> Line {
-    let instance = seen.instance.iter().flatten().next().map_or("the instance", String::as_str);
-    match &seen.keys {
-        Some(keys) if keys.holds(key) => Line::ok(TOKEN_KEY, format!("CLERK_JWT_KEY is one of {instance}")),
-        Some(_) => Line::fail(
-            TOKEN_KEY,
-            format!("CLERK_JWT_KEY is no key of {instance}, which CLERK_SECRET_KEY belongs to"),
-            format!(
-                "copy the JWT public key of {instance}: Clerk dashboard, Configure, API keys; or leave it out: keys are fetched then"
-            ),
-        ),
-        None => Line::warn(
-            TOKEN_KEY,
-            "CLERK_JWT_KEY was compared with no key of Clerk's",
-            "correct what keeps Clerk from showing them",
-        ),
     }
 }
 

@@ -47,18 +47,23 @@ impl Found {
 
 pub(super) async fn look(settings: &Settings) -> Found {
     let Ok(url) = settings.database_url() else { return Found::only(not_looked_at(JOURNAL, "DATABASE_URL")) };
-    if let Some(line) = journal::file_of(&url).and_then(|file| not_made_yet(Path::new(file))) {
+    if let Some(line) = journal::file_of(&url).and_then(|file| not_usable_yet(Path::new(file))) {
         return Found { journal: OurJournal::NotMadeYet, ..Found::only(line) };
     }
     timeout(LOOK_TIME_MAX, look_into(url)).await.unwrap_or_else(|_| Found::only(Line::fail(JOURNAL, NO_ANSWER, REACH)))
 }
 
-/// A SQLite file that the first start makes.
-fn not_made_yet(file: &Path) -> Option<Line> {
+/// A SQLite file that the first start makes, or that it could not write.
+fn not_usable_yet(file: &Path) -> Option<Line> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file_name = file.display();
-    match (file.exists(), folder.is_dir(), access(folder, Access::WRITE_OK).is_ok()) {
-        (true, ..) => None,
+    let may_write = access(folder, Access::WRITE_OK).is_ok();
+    match (file.exists(), folder.is_dir(), may_write) {
+        (true, ..) if may_write && access(file, Access::WRITE_OK).is_ok() => None,
+        (true, ..) => {
+            let fix = "let whoever runs this write the file and its folder (chown), or correct DATABASE_URL";
+            Some(Line::fail(JOURNAL, format!("{file_name} or its folder cannot be written"), fix))
+        }
         (false, true, true) => Some(Line::ok(JOURNAL, format!("{file_name} is not there yet: the first start makes it"))),
         (false, true, false) => {
             let fix = "let whoever runs this write there, or correct DATABASE_URL";

@@ -9,6 +9,7 @@ mod configuration;
 mod database;
 mod line;
 mod redis;
+mod token_keys;
 
 use std::process::ExitCode;
 use std::time::Duration;

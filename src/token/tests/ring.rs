@@ -99,6 +99,13 @@ fn a_fetch_that_never_lands_is_given_up() {
     check(&mut ring, "ins_1", 2 * SECOND, "await");
     check(&mut ring, "ins_1", 2 * SECOND + 1, "unavailable");
     check(&mut ring, "ins_1", 10 * SECOND, "fetch");
+    // Where there is an old key nobody is refused for it.
+    let mut ring = ring_with(&["ins_1"]);
+    check(&mut ring, "ins_1", 400 * SECOND, "fetch");
+    check(&mut ring, "ins_1", 402 * SECOND, "await");
+    check(&mut ring, "ins_1", 402 * SECOND + 1, "use");
+    check(&mut ring, "ins_9", 402 * SECOND + 1, "unavailable");
+    check(&mut ring, "ins_1", 410 * SECOND, "use and fetch");
 }
 
 #[test]
