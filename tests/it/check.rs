@@ -390,6 +390,8 @@ async fn a_journal_that_is_not_there_or_has_no_form_yet_is_told() {
     // Where nobody can write, whoever he is.
     let place = place.set("DATABASE_URL", "sqlite:///proc/sys/rollcall.db");
     place.check().ends_with(1).names_the_fix("journal", "fail", &["/proc/sys/rollcall.db cannot be written"], &["write there"]);
+    let place = place.set("DATABASE_URL", "sqlite:///proc/sys/kernel/ostype");
+    place.check().ends_with(1).names_the_fix("journal", "fail", &["ostype or its folder cannot be written"], &["chown"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
