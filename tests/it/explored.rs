@@ -87,3 +87,15 @@ async fn the_context_of_a_live_session_answers_as_described_whatever_is_asked() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_answer_as_described_while_clerk_is_away() {
+    run_test_within(LIMIT, Deployment::Alone, Setup::default(), async |world: &mut World| {
+        let folder = tempfile::tempdir()?;
+        world.origin_answers(500);
+        let said = explore(world, folder.path(), ADMIN_KEY, ["--include-path-regex", "^/v1/users/.*/orgs"]).await;
+        assert!(said.contains("Operations:       3 selected / 12 total"), "{said}");
+        Ok(())
+    })
+    .await;
+}

@@ -36,6 +36,7 @@ async fn whoever_is_signed_in_has_a_context() {
     let town = Town::start().await;
     let token = town.mint(json!({ "user": "user_ada", "organization": "northfold-bakery" })).await.1;
     let cookie = json!({ "cookie": format!("theme=dark; __session={token}; __session_x=y") });
+    // After one that is asked about, as whoever asks nobody has connected to nobody.
     let mut by_cookie_alone = question("/me", &cookie);
     by_cookie_alone["isCookieTaken"] = false.into();
     let refused = ask(ASGI, town.rollcall, &[question("/me", &bearer(&token)), by_cookie_alone]).await.remove(1);
