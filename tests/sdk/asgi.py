@@ -1,8 +1,8 @@
 """Sends requests to a Starlette app that has examples/rollcall_asgi.py, as it is, for tests/it/examples.
 
 stdin: {url, questions}; stdout: {outcomes, addresses}, an outcome for each question and whom it connected to. A question is a
-request {path, headers, isCookieTaken}; its outcome is {status, headers, body}, of a WebSocket
-{status, body}, or {closed} where that is refused.
+request {path, headers, isCookieTaken}; its outcome is {status, headers, body}, of a WebSocket {status, body},
+or {closed} where that is refused.
 
     /public                     anybody: {rollcall: request.state.rollcall}
     /public/orgs/{slug}         anybody who is a member: the membership that `require_org` gives
