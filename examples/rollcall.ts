@@ -135,12 +135,12 @@ const askAsUser = cache(async (path: string): Promise<Answer> => {
   return ask(path, { authorization: `Bearer ${token}`, ...(requestId && { "x-request-id": requestId }) });
 });
 
-/** No request is needed: a job may ask, too. */
+/** By the service key: also where nobody's request is at hand, as in instrumentation.ts. */
 const askAsService = cache(async (path: string): Promise<Answer> => {
   return ask(path, { authorization: `Bearer ${setting("ROLLCALL_KEY")}` });
 });
 
-/** All that a question may take. Rollcall waits up to 2 s for Clerk and asks for a pause of 1 s or more. */
+/** All that a question may take. A read of Clerk alone may take 4.5 s: a second try is made only where its pause still fits. */
 const DEADLINE_MS = 5_000;
 
 /** Asks, and once more if rollcall could not find out, says when it may, and that is before the deadline. */
@@ -148,8 +148,9 @@ async function ask(path: string, headers: Record<string, string>): Promise<Answe
   const url = setting("ROLLCALL_URL").replace(/\/+$/, "") + path;
   const deadline = Date.now() + DEADLINE_MS;
   const signal = AbortSignal.timeout(DEADLINE_MS);
-  // Credentials follow no redirect, and no cache keeps what they were answered.
-  const send = () => fetch(url, { headers, signal, redirect: "manual", cache: "no-store" });
+  // Credentials follow no redirect, and Next keeps no answer, nor a page made of one. This is not said by `cache: "no-store"`:
+  // for that fetch sends `Cache-Control: no-cache`, by which rollcall would ask Clerk every time.
+  const send = () => fetch(url, { headers, signal, redirect: "manual", next: { revalidate: 0 } });
   try {
     const response = await send();
     const pauseMs = Number(response.headers.get("retry-after")) * 1_000;
@@ -188,12 +189,13 @@ function context<Context extends UserContext>(answer: Answer): Context {
   throw refusal(answer);
 }
 
-// Nothing else is cured by signing in. With a token of another instance, say, he is signed in as far as Clerk knows: it would
-// send him straight back here, and round again.
-const CURED_BY_SIGNING_IN = ["caller-unknown", "token-expired", "session-ended", "session-pending"];
+// Nothing else is cured by signing in. With a token of another instance, say, or by a clock that is wrong, he is signed in as far
+// as Clerk knows: it would send him straight back here, and round again.
+const CURED_BY_SIGNING_IN = ["caller-unknown", "session-ended", "session-pending"];
 const SAID_OF_A_TOKEN = [
   ...CURED_BY_SIGNING_IN,
   "token-invalid",
+  "token-expired",
   "token-not-yet-valid",
   "token-kind-refused",
   "party-unauthorized",

@@ -9,9 +9,11 @@ Copy this file; it needs httpx, and Python 3.11 or newer. Add the middleware as 
     async def invoices(request: Request) -> Response:
         membership = await require_org(request, request.path_params["slug"], "org:admin")
 
-Every request with a session token, as `Authorization: Bearer` or in Clerk's cookie, has the answer of `GET /v1/context` in
-`request.state.rollcall`. Without a token that is taken it is answered 401 and reaches nobody, but for public paths, where
-nobody is asked and `request.state.rollcall` is None. CORSMiddleware, if there is one, comes before it: a preflight has no token.
+Every request with a session token, as `Authorization: Bearer` or, with `cookie=True`, in Clerk's cookie, has the answer of
+`GET /v1/context` in `request.state.rollcall`. Without a token that is taken it is answered 401 and reaches nobody, but for public
+paths, where nobody is asked and `request.state.rollcall` is None. CORSMiddleware, if there is one, comes before it: a preflight
+has no token. An app of its own that is mounted in this one answers what is raised within it by itself, with 500: let it handle
+Refusal.
 
 An answer is a decision if it carries Rollcall-Decision, and only then. A proxy's 404, a time-out or a service that is away is
 neither a yes nor a no: it is answered 503, never 404, and nobody is let in.
@@ -35,7 +37,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOG = logging.getLogger("rollcall")
 
 DEADLINE = 5.0
-"""Seconds that a question may take, a second attempt included: rollcall waits up to 2 s for Clerk."""
+"""Seconds that a question may take. A read of Clerk alone may take 4.5: a second try is made only where its pause fits."""
 
 
 class Membership(TypedDict):
@@ -129,6 +131,9 @@ class RollcallMiddleware:
 
     `public` tells of a path whether anybody may come. `org` tells of a request, before it is routed, which organization (slug
     or id) it is about: who is not a member is answered 404. `memberships` adds the list of all of them to the context.
+
+    `cookie` also takes the token of Clerk's cookie. A browser brings that by itself, for whichever page asks: rollcall needs
+    CLERK_AUTHORIZED_PARTIES then, or an app beside this one, under the same domain, could act as its visitors.
     """
 
     def __init__(
@@ -139,12 +144,14 @@ class RollcallMiddleware:
         public: Callable[[str], bool] = lambda path: False,
         org: Callable[[Scope], str | None] = lambda scope: None,
         memberships: bool = False,
+        cookie: bool = False,
     ) -> None:
         self.app = app
         self.url = url
         self.public = public
         self.org = org
         self.memberships = memberships
+        self.cookie = cookie
         self.client: httpx.AsyncClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +168,7 @@ class RollcallMiddleware:
             is_answered = True
             await send(message)
 
-        caller = Caller(self.client, tuple(credentials(scope)))
+        caller = Caller(self.client, tuple(credentials(scope, self.cookie)))
         # A copy, so that under no server another request sees it.
         state = scope["state"] = {**scope.get("state", {}), "rollcall": None, "rollcall_caller": caller}
         try:
@@ -264,17 +271,18 @@ def roles(role: str | Iterable[str] | None) -> list[str]:
     return named
 
 
-def credentials(scope: Scope) -> Iterable[tuple[bytes, bytes]]:
+def credentials(scope: Scope, takes_cookie: bool) -> Iterable[tuple[bytes, bytes]]:
     """The headers to ask with. The cookie is Clerk's, and counts only where there is no `Authorization`."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     authorization = next((value for name, value in headers if name == b"authorization"), None)
-    if authorization is None:
+    token = b""
+    if authorization is not None:
+        scheme, _, given = authorization.partition(b" ")
+        token = given.strip() if scheme.lower() == b"bearer" else b""
+    elif takes_cookie:
         pairs = b";".join(value for name, value in headers if name == b"cookie").split(b";")
         cookie = next((pair.strip() for pair in pairs if pair.strip().startswith(b"__session=")), b"")
         token = cookie.removeprefix(b"__session=")
-    else:
-        scheme, _, token = authorization.partition(b" ")
-        token = token.strip() if scheme.lower() == b"bearer" else b""
     if token:
         yield b"authorization", b"Bearer " + token
     yield from ((name, value) for name, value in headers if name == b"x-request-id")

@@ -70,8 +70,9 @@ async fn answer_checks(call: &Call<'_>, payload: web::Payload) -> Result<HttpRes
     call.authorize(Scope::Read)?;
     let wants = freshness::wants(call.request.headers())?;
     demand_json(call.request)?;
-    let checks = parse(&body::read(call.request, payload, BYTES_MAX).await?)?;
+    let received = body::read(call.request, payload, BYTES_MAX).await;
     call.stopwatch.lap("body");
+    let checks = parse(&received?)?;
 
     let batch =
         Batch { call, wants: &wants, ends: clock::now() + TIME_MAX, allowance: Arc::new(AtomicUsize::new(ORIGIN_READS_MAX)) };

@@ -147,7 +147,8 @@ fn integer(value: u64) -> HeaderValue {
     HeaderValue::from_str(itoa::Buffer::new().format(value)).expect("digits are visible ASCII")
 }
 
-fn cache_status(source: Source) -> &'static str {
+/// Where an answer was found, as written in the header.
+pub fn cache_status(source: Source) -> &'static str {
     match source {
         Source::Local => "rollcall; hit; detail=local",
         Source::Shared => "rollcall; hit; detail=shared",

@@ -125,6 +125,7 @@ pub struct Problem {
 #[schema(as = Problem)]
 pub(super) struct Body<'a> {
     /// `urn:rollcall:problem:` and the code.
+    #[schema(pattern = "^urn:rollcall:problem:[a-z-]+$")]
     r#type: String,
     /// What the code means.
     title: &'a str,

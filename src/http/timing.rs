@@ -1,7 +1,8 @@
 //! `Server-Timing`: how long the stages of a call took, for whom that is switched on. Told beside an answer, never part of it.
 //!
-//! `auth` is the key or the token, `body` what the caller sent, `local` this process, `shared` Redis, `origin` Clerk (the longest wait where a
-//! batch waits for many), `apply` an eviction, `total` everything up to the answer. What was not needed is not told.
+//! `auth` is the key or the token, `body` what the caller sent, `local` this process, `shared` Redis, `origin` Clerk (the longest
+//! wait where a batch waits for many), `apply` an eviction, `total` everything up to the answer. Only what was measured is told:
+//! nothing that was not needed, no `local` of a batch, and of an inspection no tier.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;

@@ -7,11 +7,14 @@ use futures_util::future::try_join_all;
 use reqwest::RequestBuilder;
 use rollcall::dev::sign::fresh_secret;
 use rollcall::dev::{Act, NewToken, SessionEnd};
+use rollcall::http::TimedFor;
 use rollcall::http::problem::Code;
 use serde_json::{Value, json};
 
 use crate::world::answer::Answer;
 use crate::world::description::Description;
+use crate::world::nobody::nobody;
+use crate::world::routes::routes;
 use crate::world::service::{ADMIN_KEY, Deployment, EVICT_KEY, READ_KEY, Setup, World, run_test};
 use crate::world::sqlite_lock::SqliteLock;
 use crate::world::wait::until;
@@ -21,7 +24,6 @@ use crate::world::wire::{Wire, head};
 const LIST: &str = "/v1/users/user_ada/orgs";
 const CHECK: &str = "/v1/users/user_ada/orgs/harbour-works";
 const INSPECTION: &str = "/v1/users/user_ada/inspection";
-const ROUTES: &str = include_str!("../../src/http/routes.rs");
 
 /// What cannot be provoked from outside, and why.
 fn unprovoked(kind: &str) -> Option<&'static str> {
@@ -98,7 +100,8 @@ async fn served(world: &World) -> anyhow::Result<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_answer_that_is_described_is_given_and_is_what_is_described() {
     let mut description = None;
-    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+    run_test(Deployment::Bare, Setup::default(), async |world: &mut World| {
+        world.add_node_with(|config| config.timed_for = TimedFor::Everybody).await;
         let description = description.insert(Description::of(served(world).await?));
         let held = Held { world, description };
         operations_of_anybody(&held).await?;
@@ -112,7 +115,8 @@ async fn every_kind_of_answer_that_is_described_is_given_and_is_what_is_describe
     .await;
     let description = description.expect("a description");
     run_test(Deployment::Bare, Setup::default(), async |world: &mut World| {
-        world.start_node_on("redis://127.0.0.1:9", 0).await;
+        let nobody = nobody();
+        world.start_node_on(&format!("redis://{}", nobody.local_addr()?), 0).await;
         without_redis(&Held { world, description: &description }).await
     })
     .await;
@@ -138,15 +142,7 @@ async fn every_kind_of_answer_that_is_described_is_given_and_is_what_is_describe
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_described_are_the_routes() {
     run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
-        let routes = ROUTES.split("pub fn metrics_routes").next().expect("the routes").split("resource(\"").skip(1);
-        let routes: BTreeSet<String> = routes
-            .flat_map(|resource| {
-                let mut texts = resource.split('"');
-                let (path, methods) = (texts.next().expect("a path"), texts.nth(1).expect("its methods"));
-                methods.split(", ").map(move |method| format!("{method} {path}"))
-            })
-            .collect();
-        assert_eq!(Description::of(served(world).await?).operations(), routes);
+        assert_eq!(Description::of(served(world).await?).operations(), routes());
         Ok(())
     })
     .await;

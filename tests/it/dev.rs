@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::world::dev::Dev;
 use crate::world::redis_server::{RedisServer, free_port};
+use crate::world::rollcall::Rollcall;
 use crate::world::shell::Shell;
 
 fn pasted(shell: &Shell, line: &str) -> std::process::Output {
@@ -92,6 +93,32 @@ fn the_context_that_is_printed_is_answered_to_who_pastes_it() {
         assert_eq!(told, (&"user_ada".into(), &"org:member".into()), "{context}");
         dev.stop();
     }
+}
+
+/// A browser sends no key.
+#[test]
+fn the_description_of_a_dev_is_opened_without_a_key() {
+    let shell = shell();
+    let dev = Dev::start(&shell, &[]);
+    let link = dev.guide.split_whitespace().find(|word| word.ends_with("/docs")).expect("where the page is");
+    for link in [link, &link.replace("/docs", "/openapi.json")] {
+        assert_eq!(status(&shell, link), "200", "{link}");
+    }
+    dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_of_a_service_takes_a_key() {
+    let (rollcall, shell) = (Rollcall::serve().await, shell());
+    for path in ["/docs", "/openapi.json"] {
+        assert_eq!(status(&shell, &format!("{}{path}", rollcall.url)), "401", "{path}");
+    }
+}
+
+/// What it is answered with, asked for without a key.
+fn status(shell: &Shell, link: &str) -> String {
+    let answered = pasted(shell, &format!("curl -s -o answer -w '%{{http_code}}' {link}"));
+    String::from_utf8_lossy(&answered.stdout).into_owned()
 }
 
 /// Where this port and the two behind it are free; the nodes listen on the ports behind the two that are named.

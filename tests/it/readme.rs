@@ -7,9 +7,11 @@ use rollcall::cli::Cli;
 use rollcall::config;
 use rollcall::http::problem::Code;
 
+use crate::world::routes::routes;
+
 const README: &str = include_str!("../../README.md");
 const WIRE: &str = include_str!("../../src/webhook/wire.rs");
-const ROUTES: &str = include_str!("../../src/http/routes.rs");
+const HEADERS: &str = include_str!("../../src/http/headers.rs");
 /// Every file that registers metrics.
 const COUNTS: [&str; 8] = [
     include_str!("../../src/cache/counts.rs"),
@@ -51,13 +53,16 @@ fn the_problems_are_those_of_the_code() {
 fn the_routes_are_those_of_the_code() {
     let told: BTreeSet<String> =
         table("### Routes").iter().map(|row| code(row[0]).split('?').next().expect("a route").to_owned()).collect();
-    let resources = ROUTES.split("resource(\"").skip(1);
-    let coded = resources.flat_map(|resource| {
-        let mut texts = resource.split('"');
-        let (path, methods) = (texts.next().expect("a path"), texts.nth(1).expect("its methods"));
-        methods.split(", ").map(move |method| format!("{method} {path}"))
-    });
-    assert_eq!(told, coded.collect());
+    assert_eq!(told, routes());
+}
+
+#[test]
+fn the_decisions_are_those_of_the_code() {
+    let (_, told) = README.split_once("\n| `Rollcall-Decision` |").expect("what it may say");
+    let told = told.split(';').next().expect("the words").split('`').skip(1).step_by(2);
+    let (_, coded) = HEADERS.split_once("pub fn as_str(self)").expect("every decision");
+    let coded = coded.split("\n    }\n").next().expect("its words").split('"').skip(1).step_by(2);
+    assert_eq!(told.collect::<BTreeSet<_>>(), coded.collect());
 }
 
 /// Whoever registers the endpoint ticks what the README lists, and hears of nothing else.

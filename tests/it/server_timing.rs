@@ -1,5 +1,7 @@
 //! `Server-Timing`: told to whom it is switched on for, by stage; and whoever is told gets the very answers of whoever is not.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use rollcall::config::Config;
 use rollcall::dev::{Act, NewToken, Rule};
@@ -49,9 +51,16 @@ fn stages(answer: &Answer) -> Vec<String> {
         .collect()
 }
 
+/// What is known stays known while this machine stands still.
+fn patient() -> Setup {
+    let mut setup = Setup::default();
+    setup.bounds.staleness = Duration::from_secs(60);
+    setup
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_told_how_long_it_took_gets_the_same_answers() {
-    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+    run_test(Deployment::Alone, patient(), async |world: &mut World| {
         world.add_node_with(timed_for(TimedFor::Everybody)).await;
         world.add_node_with(timed_for(TimedFor::Keys(vec!["read".into()]))).await;
         let token = world.clerk.mint(&NewToken { user: Some("user_ada".into()), ..NewToken::default() })?;
@@ -106,7 +115,7 @@ async fn whoever_is_told_how_long_it_took_gets_the_same_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stages_are_those_that_were_needed() {
-    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+    run_test(Deployment::Redis(1), patient(), async |world: &mut World| {
         for _ in 0..2 {
             world.add_node_with(timed_for(TimedFor::Everybody)).await;
         }
@@ -125,6 +134,9 @@ async fn the_stages_are_those_that_were_needed() {
         ] {
             assert_eq!(stages(&send(world, node, &request).await?), expected, "{} {}", request.0, request.1);
         }
+        let malformed = world.http.post(format!("{}/v1/checks", world.nodes[1].url())).bearer_auth(READ_KEY).json(&[0]);
+        let refused = Answer::of(malformed.send().await?).await?;
+        assert_eq!((refused.status, stages(&refused)), (400, ["auth", "body", "total"].map(String::from).to_vec()));
         Ok(())
     })
     .await;

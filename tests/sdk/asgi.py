@@ -1,7 +1,8 @@
 """Sends requests to a Starlette app that has examples/rollcall_asgi.py, as it is, for tests/it/examples.
 
 stdin: {url, questions}; stdout: {outcomes, addresses}, an outcome for each question and whom it connected to. A question is a
-request {path, headers}; its outcome is {status, headers, body}, or {closed} of a WebSocket that is refused.
+request {path, headers, isCookieTaken}; its outcome is {status, headers, body}, of a WebSocket {status, body},
+or {closed} where that is refused.
 
     /public                     anybody: {rollcall: request.state.rollcall}
     /public/orgs/{slug}         anybody who is a member: the membership that `require_org` gives
@@ -44,15 +45,17 @@ async def socket(socket: WebSocket) -> None:
     await socket.close()
 
 
+def is_public(path: str) -> bool:
+    return path.startswith("/public")
+
+
 def team(scope: Scope) -> str | None:
     _, first, *rest = scope["path"].split("/")
     return rest[0] if first == "team" else None
 
 
-def app(url: str) -> Starlette:
-    rollcall = Middleware(
-        RollcallMiddleware, url=url, public=lambda path: path.startswith("/public"), org=team, memberships=True
-    )
+def app(url: str, **options: bool) -> Starlette:
+    rollcall = Middleware(RollcallMiddleware, url=url, public=is_public, org=team, memberships=True, **options)
     routes = [
         Route("/public", me),
         Route("/public/orgs/{slug}", org),
@@ -69,7 +72,7 @@ def outcome(client: TestClient, question: dict[str, Any]) -> dict[str, Any]:
     if question["path"] == "/socket":
         try:
             with client.websocket_connect("/socket", headers=headers) as opened:
-                return {"body": opened.receive_json()}
+                return {"status": 101, "body": opened.receive_json()}
         except WebSocketDisconnect as refused:
             return {"closed": refused.code}
     answer = client.get(question["path"], headers=headers)
@@ -78,6 +81,10 @@ def outcome(client: TestClient, question: dict[str, Any]) -> dict[str, Any]:
 
 
 asked = json.load(sys.stdin)
-with TestClient(app(asked["url"]), raise_server_exceptions=False) as client:
-    outcomes = [outcome(client, question) for question in asked["questions"]]
+taking, by_default = (
+    TestClient(app(asked["url"], **options), raise_server_exceptions=False) for options in ({"cookie": True}, {})
+)
+with taking, by_default:
+    questions = asked["questions"]
+    outcomes = [outcome(taking if question["isCookieTaken"] else by_default, question) for question in questions]
 json.dump({"outcomes": outcomes, "addresses": addresses}, sys.stdout)

@@ -1,4 +1,4 @@
-// Renders pages that ask with examples/rollcall.ts, as it is, for tests/it/examples.rs: React's own server renderer and cache,
+// Renders pages that ask with examples/rollcall.ts, as it is, for tests/it/examples: React's own server renderer and cache,
 // and Next's own notFound() and redirect().
 //
 // stdin: {url, questions}; stdout: {outcomes, addresses}, an outcome for each question and whom it connected to. A question is a

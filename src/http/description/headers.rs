@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cache::Source;
+use crate::http::headers::{Decision, cache_status};
+
 /// Adds to every answer what it carries.
 pub fn add(surface: &mut Value) {
     let Some(Value::Object(paths)) = surface.get_mut("paths") else { return };
@@ -25,7 +28,7 @@ pub fn add(surface: &mut Value) {
 /// Whether an answer has it always.
 type Carried = Vec<(&'static str, bool)>;
 
-const EVERY: [(&str, bool); 3] = [("Cache-Control", true), ("X-Request-Id", true), ("Server-Timing", false)];
+const EVERY: [(&str, bool); 2] = [("Cache-Control", true), ("X-Request-Id", true)];
 const READING: [&str; 5] = ["Rollcall-Decision", "Cache-Status", "Age", "Rollcall-Age", "Rollcall-Lag"];
 
 fn carried(path: &str, status: &str) -> Carried {
@@ -59,7 +62,9 @@ fn carried(path: &str, status: &str) -> Carried {
         ("/docs", "200") => vec![("Content-Security-Policy", true)],
         _ => vec![],
     };
-    [EVERY.to_vec(), more].concat()
+    // These are what callers wait for; of all else nobody is told how long it took.
+    let timed = if path.starts_with("/v1/") { vec![("Server-Timing", false)] } else { vec![] };
+    [EVERY.to_vec(), timed, more].concat()
 }
 
 /// Where there is no route, or none for the method.
@@ -100,6 +105,12 @@ const HEADERS: [&str; 13] = [
     "X-Request-Id",
 ];
 
+const DECISIONS: [Decision; 6] =
+    [Decision::List, Decision::Context, Decision::Member, Decision::NotAMember, Decision::RoleMissing, Decision::UserUnknown];
+
+const SOURCES: [Source; 7] =
+    [Source::Local, Source::Shared, Source::Origin, Source::Collapsed, Source::Demanded, Source::Checked, Source::Grace];
+
 fn describe(name: &str, is_always: bool) -> Value {
     let (description, schema) = meaning(name);
     json!({ "description": description, "required": is_always, "schema": schema })
@@ -118,10 +129,10 @@ fn meaning(name: &str) -> (&'static str, Value) {
         "Server-Timing" => ("How long each stage took, where that is switched on.", text()),
         "Rollcall-Decision" => (
             "On every answer that decides, and on nothing else: it tells \"no\" from \"could not find out\".",
-            json!({ "type": "string", "enum": ["list", "context", "member", "not-a-member", "role-missing", "user-unknown"] }),
+            json!({ "type": "string", "enum": DECISIONS.map(Decision::as_str) }),
         ),
         "Cache-Status" => {
-            ("Where the answer was found (RFC 9211).", json!({ "type": "string", "pattern": "^rollcall; (hit|fwd=)" }))
+            ("Where the answer was found (RFC 9211).", json!({ "type": "string", "enum": SOURCES.map(cache_status) }))
         }
         "Age" => ("Whole seconds since the reading began; 0 when it began for this request.", count()),
         "Rollcall-Age" => ("The same in milliseconds.", count()),

@@ -65,8 +65,10 @@ impl Modify for Surroundings {
             SecurityScheme::Http(bearer.build())
         };
         let service_key = "A configured service key. Its scope is `read`, `evict` or `admin`; each includes the ones before it.";
+        let session_token = "A session token of Clerk's, of a user who is signed in. With `ROLLCALL_SESSION_COOKIE=on` that of the \
+cookie `__session` is taken too.";
         components.add_security_scheme("serviceKey", bearer("rk_…", service_key));
-        components.add_security_scheme("sessionToken", bearer("JWT", "A session token of Clerk's, of a user who is signed in."));
+        components.add_security_scheme("sessionToken", bearer("JWT", session_token));
         for (name, code) in [("RouteUnknown", Code::RouteUnknown), ("MethodNotAllowed", Code::MethodNotAllowed)] {
             components.responses.insert(name.to_owned(), refusals::answer(&[code]).into());
         }
@@ -91,7 +93,8 @@ refusals!(Refusals: CallerUnknown, ScopeMissing);
     operation_id = "openapi",
     tag = "operations",
     summary = "This description",
-    security((), ("serviceKey" = ["admin"])),
+    description = "Without a key only in `rollcall dev`.",
+    security(("serviceKey" = ["admin"])),
     responses((status = 200, description = "OpenAPI 3.1.", body = Object), Refusals)
 )]
 pub async fn openapi(request: HttpRequest) -> HttpResponse {
@@ -111,7 +114,24 @@ fn authorize(call: &Call<'_>) -> Result<(), Problem> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use actix_web::body::MessageBody;
+    use actix_web::http::header::HeaderValue;
+    use serde_json::json;
+
     use super::*;
+
+    /// A bug cannot be provoked by the tests that hold real answers against the description.
+    #[test]
+    fn every_problem_is_of_the_shape_that_is_described() {
+        let shape = json!({ "$ref": "#/components/schemas/Problem", "components": describe()["components"] });
+        let shape = jsonschema::validator_for(&shape).expect("a schema");
+        for code in Code::ALL {
+            let response = Problem::new(*code, "what happened").respond(&HeaderValue::from_static("r"));
+            let body = response.into_body().try_into_bytes().expect("it is whole");
+            let body: Value = serde_json::from_slice(&body).expect("JSON");
+            assert!(shape.is_valid(&body), "{body}");
+        }
+    }
 
     /// Every code that any answer may carry, as described.
     fn codes(described: &Value, found: &mut BTreeSet<String>) {

@@ -1,4 +1,3 @@
-
 "use strict";
 // Draws the description that stands in this page, and sends what is filled in. Everything is set as text, never as markup.
 const description = JSON.parse(document.getElementById("description").textContent);
@@ -53,7 +52,8 @@ function request(path, method, fields, body) {
   }
   if (body) headers.set("Content-Type", "application/json");
   const url = path + (query.size ? "?" + query : "");
-  return [url, { method: method.toUpperCase(), headers, body: body ? body.value : undefined, cache: "no-store" }];
+  // No answer is kept by a cache. To ask for that here as well would send `Cache-Control: no-cache`, which nobody filled in.
+  return [url, { method: method.toUpperCase(), headers, body: body ? body.value : undefined }];
 }
 
 async function send(url, options, shown) {

@@ -6,15 +6,20 @@ use crate::world::libraries::{ASGI, Interpreter, ask, check_types};
 
 /// Sends requests, each a path and headers; of each the status and the body.
 async fn send(service: SocketAddr, requests: &[(&str, Value)]) -> Vec<(u16, Value)> {
-    let questions: Vec<Value> = requests.iter().map(|(path, headers)| json!({ "path": path, "headers": headers })).collect();
+    let questions: Vec<Value> = requests.iter().map(|(path, headers)| question(path, headers)).collect();
     let outcomes = ask(ASGI, service, &questions).await;
     outcomes.into_iter().map(|mut outcome| (status(&outcome), outcome["body"].take())).collect()
 }
 
-/// Of a WebSocket: how it was closed.
+/// Of a WebSocket that was refused: how it was closed.
 fn status(outcome: &Value) -> u16 {
     let number = outcome["status"].as_u64().or(outcome["closed"].as_u64());
-    number.unwrap_or(101).try_into().expect("a status")
+    number.and_then(|number| number.try_into().ok()).unwrap_or_else(|| panic!("no status: {outcome}"))
+}
+
+/// To an app that takes Clerk's cookie, unless it is said that it does not.
+fn question(path: &str, headers: &Value) -> Value {
+    json!({ "path": path, "headers": headers, "isCookieTaken": true })
 }
 
 fn bearer(token: &str) -> Value {
@@ -31,6 +36,11 @@ async fn whoever_is_signed_in_has_a_context() {
     let town = Town::start().await;
     let token = town.mint(json!({ "user": "user_ada", "organization": "northfold-bakery" })).await.1;
     let cookie = json!({ "cookie": format!("theme=dark; __session={token}; __session_x=y") });
+    // After one that is asked about, as whoever asks nobody has connected to nobody.
+    let mut by_cookie_alone = question("/me", &cookie);
+    by_cookie_alone["isCookieTaken"] = false.into();
+    let refused = ask(ASGI, town.rollcall, &[question("/me", &bearer(&token)), by_cookie_alone]).await.remove(1);
+    assert_eq!((&refused["status"], &refused["body"]["code"]), (&401.into(), &"caller-unknown".into()), "{refused}");
     let requests = [("/me", bearer(&token)), ("/me", cookie), ("/socket", bearer(&token))];
     for (status, body) in send(town.rollcall, &requests).await {
         let context = &body["rollcall"];
@@ -132,8 +142,7 @@ async fn a_service_that_is_away_or_silent_is_neither_a_yes_nor_a_no() {
     let silent = Canned::start([SILENCE]).await;
     let nobody = nobody();
     for service in [nobody.local_addr().expect("it is bound"), silent.address] {
-        let question = json!({ "path": "/team/harbour-works", "headers": bearer("token") });
-        let outcome = ask(ASGI, service, &[question]).await.remove(0);
+        let outcome = ask(ASGI, service, &[question("/team/harbour-works", &bearer("token"))]).await.remove(0);
         assert_eq!((&outcome["status"], &outcome["headers"]["retry-after"]), (&503.into(), &"1".into()), "{outcome}");
     }
 }
@@ -150,6 +159,7 @@ async fn what_could_not_be_found_out_is_asked_once_more() {
     for head in canned.asked() {
         assert!(head.starts_with("get /v1/context?org=harbour-works&include=memberships "), "{head}");
         assert!(head.contains("\r\nauthorization: bearer token\r\n") && head.contains("\r\nx-request-id: page-1\r\n"), "{head}");
+        assert!(!head.contains("\r\ncache-control:"), "it would have Clerk asked: {head}");
     }
     let canned = Canned::start([again; 3]).await;
     assert_eq!(send(canned.address, &request).await[0].0, 503);

@@ -7,9 +7,9 @@ mod next;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use tokio::net::TcpSocket;
 
 use crate::world::dev::Dev;
+use crate::world::nobody::nobody;
 use crate::world::shell::Shell;
 use crate::world::wait::until;
 
@@ -64,13 +64,6 @@ impl Town {
     async fn token(&self, user: &str) -> String {
         self.mint(json!({ "user": user })).await.1
     }
-}
-
-/// Keeps an address where nobody listens.
-fn nobody() -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-    socket
 }
 
 /// A problem of rollcall's.

@@ -59,16 +59,21 @@ async fn in_one_render_each_question_is_asked_once_and_in_the_next_anew() {
         ["verifyOrgMembership", "user_ada", "harbour-works"],
         ["verifyOrgMembership", "user_ada", "harbour-works"],
     ]);
-    let pages = ask(NEXT, town.rollcall, &[page(&token, parts.clone()), page(&token, parts)]).await;
-    for page in pages {
+    let twice = [page(&token, parts.clone()), page(&token, parts)];
+    for page in ask(NEXT, town.rollcall, &twice).await {
         let ok = |number: usize| &page["parts"][number]["ok"];
         assert_eq!((&ok(0)["userId"], &ok(0)["organization"]["role"]), (&"user_ada".into(), &"org:member".into()), "{page}");
         assert_eq!(ok(2).as_array().map(Vec::len), Some(12), "{page}");
         assert_eq!((&ok(4)["userId"], &ok(4)["organization"]["role"]), (&"user_ada".into(), &"org:admin".into()), "{page}");
         assert_eq!(ok(6), true);
         assert!([0, 2, 4, 6].into_iter().all(|number| ok(number) == ok(number + 1)), "{page}");
-        assert_eq!(page["requests"], 4);
     }
+    // Counted where nothing is asked once more because it could not be found out.
+    let canned = Canned::start(vec![decided("member", CONTEXT); 8]).await;
+    for page in ask(NEXT, canned.address, &twice).await {
+        assert_eq!(page["requests"], 4, "{page}");
+    }
+    assert_eq!(canned.asked().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +115,7 @@ async fn who_is_not_signed_in_is_sent_to_sign_in_where_that_helps() {
     let tokens = [
         ("", "caller-unknown", sign_in()),
         (&ended, "session-ended", sign_in()),
-        (&expired, "token-expired", sign_in()),
+        (&expired, "token-expired", not_signed_in("token-expired")),
         (&pending, "session-pending", sign_in()),
         ("nonsense", "token-invalid", not_signed_in("token-invalid")),
     ];
@@ -119,7 +124,7 @@ async fn who_is_not_signed_in_is_sent_to_sign_in_where_that_helps() {
     for (page, (_, code, access)) in ask(NEXT, town.rollcall, &pages).await.iter().zip(tokens) {
         assert_eq!(page["parts"], json!([not_signed_in(code), not_signed_in(code), access]));
     }
-    // A token of another instance or app is no question of signing in; that its user is gone is told by a decision.
+    // Nor is a token of another instance or app a question of signing in; that its user is gone is told by a decision.
     let of_another = problem(403, "party-unauthorized");
     let gone = problem(404, "user-unknown").replacen("\r\n", "\r\nrollcall-decision: user-unknown\r\n", 1);
     let canned = Canned::start([[&*of_another; 3], [&*gone; 3]].concat()).await;
@@ -171,6 +176,7 @@ async fn what_could_not_be_found_out_is_asked_once_more() {
     for head in canned.asked() {
         assert!(head.starts_with("get /v1/context?org=harbour-works "), "{head}");
         assert!(head.contains("\r\nauthorization: bearer token\r\n") && head.contains("\r\nx-request-id: page-1\r\n"), "{head}");
+        assert!(!head.contains("\r\ncache-control:"), "it would have Clerk asked: {head}");
     }
     let canned = Canned::start([again; 3]).await;
     let page = render(canned.address, "token", part).await;

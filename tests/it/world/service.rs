@@ -132,8 +132,18 @@ pub struct Node {
 
 /// Runs a test in a world of this deployment, within a minute, and stops everything.
 pub async fn run_test(deployment: Deployment, setup: Setup, test: impl AsyncFnOnce(&mut World) -> anyhow::Result<()>) {
+    run_test_within(Duration::from_secs(60), deployment, setup, test).await;
+}
+
+/// The same within another limit.
+pub async fn run_test_within(
+    limit: Duration,
+    deployment: Deployment,
+    setup: Setup,
+    test: impl AsyncFnOnce(&mut World) -> anyhow::Result<()>,
+) {
     let mut world = World::start(deployment, setup).await;
-    let result = tokio::time::timeout(Duration::from_secs(60), test(&mut world)).await;
+    let result = tokio::time::timeout(limit, test(&mut world)).await;
     world.stop().await;
     result.expect("the test takes too long").expect("the test fails");
 }
