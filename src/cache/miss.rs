@@ -59,6 +59,8 @@ impl Cache {
             *last = Some(known.reading.clone());
             match self.worth(ask, &known.reading, Some(&known.entry)) {
                 Worth::Answer if clock::now() <= known.reread_at => return Ok(answer(known.reading.clone(), Source::Local)),
+                // It lacks what was announced, and its few seconds are over: however young, it is no better than what Redis holds.
+                Worth::Answer if known.entry.is_brief => {}
                 Worth::Answer => local = Some(known.reading.clone()),
                 Worth::Nothing(reason) => why = reason,
             }

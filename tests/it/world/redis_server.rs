@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
@@ -117,12 +119,18 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port below the ephemeral range, so that no outgoing connection takes it.
+/// A port below the ephemeral range, so that no outgoing connection takes it; never the same twice. Each process looks from a place
+/// of its own on: tests that run at the same time would else find the same one free, and only one of them could have it.
 pub fn free_port() -> u16 {
-    let mut bytes = [0; 2];
-    aws_lc_rs::rand::fill(&mut bytes).expect("random");
-    let first = 20_000 + u16::from_le_bytes(bytes) % 12_000;
-    (first..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+    const PORTS: u32 = 12_000;
+    const OF_ONE_PROCESS: u32 = 50;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
+        // Processes that start one after the other are far apart: 53 and the number of places have no divisor in common.
+        let place = std::process::id().wrapping_mul(53) % (PORTS / OF_ONE_PROCESS);
+        AtomicU32::new(place * OF_ONE_PROCESS)
+    });
+    let mut ports = (0..PORTS).map(|_| 20_000 + (NEXT.fetch_add(1, Ordering::Relaxed) % PORTS) as u16);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn spawn(program: &Path, port: u16, dir: &TempDir, arguments: &[String], clock: Option<&SteppingClock>) -> Child {
