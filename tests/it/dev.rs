@@ -1,6 +1,5 @@
 //! `rollcall dev` as somebody meets it who tries it: what it prints works when pasted, and it leaves alone what is not its own.
 
-use std::net::TcpListener;
 use std::process::Command;
 
 use crate::world::dev::Dev;
@@ -121,10 +120,11 @@ fn status(shell: &Shell, link: &str) -> String {
     String::from_utf8_lossy(&answered.stdout).into_owned()
 }
 
-/// Where this port and the two behind it are free; the nodes listen on the ports behind the two that are named.
+/// Three ports side by side, for the nodes listen on those behind the two that are named; the first of them.
 fn free_ports() -> u16 {
-    let is_free = |port: &u16| (0..3).all(|next| TcpListener::bind(("127.0.0.1", port + next)).is_ok());
-    std::iter::repeat_with(free_port).find(is_free).expect("there are many")
+    let mut threes = std::iter::repeat_with(|| [(); 3].map(|()| free_port()));
+    let [first, ..] = threes.find(|[first, second, third]| [first + 1, first + 2] == [*second, *third]).expect("there are many");
+    first
 }
 
 #[test]
