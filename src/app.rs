@@ -145,7 +145,7 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     sessions.register(&mut registry);
 
     let repair = Repair::new(journal.clone(), applier.clone(), outranking);
-    let worker = Worker::new(journal.clone(), applier.clone(), left);
+    let mut worker = Worker::new(journal.clone(), applier.clone(), left);
     let mut background = Background { stop: watch::Sender::new(false), tasks: Vec::new() };
     background.tasks.push(io.spawn(tend(cache.clone(), clerk.clone(), shared.redis.clone())));
     background.tasks.push(io.spawn(look_again(clerk.clone())));
@@ -163,6 +163,11 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     }
     let remembering = intake.clone();
     background.tasks.push(io.spawn(async move { remembering.remember_last_seen().await }));
+    let beginning = io.spawn(async move {
+        worker.begin().await;
+        worker
+    });
+    let worker = beginning.await.context("the process is ending")?;
     background.tasks.push(io.spawn(worker.run(background.stop.subscribe())));
     background.tasks.push(io.spawn(upkeep.clone().run(background.stop.subscribe())));
 

@@ -40,6 +40,8 @@ pub struct Worker {
     /// Told when a message is left to the worker.
     left: Arc<Notify>,
     started_at: Moment,
+    /// What was open at start is due.
+    has_begun: bool,
     complaints: clock::Pace,
 }
 
@@ -57,14 +59,31 @@ pub enum Step {
 impl Worker {
     /// Connects it.
     pub fn new(journal: Arc<dyn Journal>, applier: Arc<Applier>, left: Arc<Notify>) -> Self {
-        Self { journal, applier, left, started_at: clock::now(), complaints: clock::Pace::new(Duration::from_secs(10)) }
+        let complaints = clock::Pace::new(Duration::from_secs(10));
+        Self { journal, applier, left, started_at: clock::now(), has_begun: false, complaints }
     }
 
-    /// Works until told to stop. At its start everything open is due: nobody else can be at it after a crash, and where
-    /// somebody is, doing it twice is doing it once.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// Makes everything open due: nobody else can be at it after a crash, and where somebody is, doing it twice is doing it
+    /// once. For before the first delivery, that has what it opens to itself; if it fails, [`run`](Self::run) does it.
+    pub async fn begin(&mut self) {
+        match self.journal.make_all_due().await {
+            Ok(open) => {
+                self.has_begun = true;
+                if open > 0 {
+                    info!(messages = open, "messages were open at start");
+                }
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// Works until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let work = async {
-            self.begin().await;
+            while !self.has_begun {
+                sleep(PROBE).await;
+                self.begin().await;
+            }
             let mut is_deferred = false;
             loop {
                 match self.step(is_deferred).await {
@@ -103,17 +122,6 @@ impl Worker {
             () = work => {}
             // Whatever is under way is dropped; it is still open.
             _ = stop.wait_for(|is_stopped| *is_stopped) => {}
-        }
-    }
-
-    async fn begin(&self) {
-        loop {
-            match self.journal.make_all_due().await {
-                Ok(0) => return,
-                Ok(open) => return info!(messages = open, "messages were open at start"),
-                Err(error) => self.complain(&error),
-            }
-            sleep(PROBE).await;
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{ADA, WORKS, on_both_databases};
+use super::{ADA, WORKS, on_both_databases, open_message};
 use crate::world::postgres::Postgres;
 use crate::world::served::Served;
 use crate::world::service::{Deployment, Node, Setup, World, run_test};
@@ -151,6 +151,24 @@ async fn when_the_last_message_came_outlives_a_restart() {
             (told == (seen / 1_000) as f64).then_some(())
         })
         .await;
+        Ok(())
+    })
+    .await;
+}
+
+/// What is made due later could be what a delivery has just opened, and the worker would be at it beside the delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_open_is_due_before_anybody_can_deliver() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        world.stop_nodes().await;
+        let open = open_message("msg_open", Some(r#"{"change":{"kind":"ofALaterRelease"}}"#));
+        world.journal.record(&open).await?;
+        let app = app::build_on(world.config().clone(), world.journal.clone(), Handle::current()).await?;
+        let row = world.journal.show(&open.id).await?.expect("a row");
+        let now_ms = world.journal.now().await?.as_millis() as i64;
+        // Once it was claimed to be remembered; the worker, that runs already, may have claimed it since.
+        assert!(row.attempts > 2 || row.next_attempt_at_ms <= Some(now_ms), "{row:?} at {now_ms}");
+        app.run_until(std::future::ready(())).await?;
         Ok(())
     })
     .await;
