@@ -16,7 +16,8 @@ use crate::ports::SharedError;
 
 use super::address::{host_of, joined};
 use super::cluster::{Cluster, slot_of};
-use super::link::{Link, Maker, unavailable};
+use super::link::{Link, unavailable};
+use super::maker::Maker;
 
 /// Servers that are remembered at most: a cluster has a thousand.
 const LINKS_MAX: usize = 1000;

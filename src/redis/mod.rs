@@ -14,6 +14,7 @@ mod history;
 mod keys;
 mod link;
 mod links;
+mod maker;
 mod nodes;
 mod question;
 mod reason;
@@ -58,8 +59,9 @@ pub use walk::{Step, Walk};
 
 use cluster::Cluster;
 use eventual::Reader;
-use link::{Link, Maker};
+use link::Link;
 use links::Links;
+use maker::Maker;
 use nodes::{Alive, Heartbeat, Node};
 use sentinel::{NoPrimary, Sentinels};
 use start::ServerInfo;

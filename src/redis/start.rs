@@ -11,7 +11,8 @@ use crate::protocol::freshness::Consistency;
 use crate::protocol::rules::{self, Rule};
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, NOT_NOW, read, unavailable};
+use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::maker::NOT_NOW;
 use super::question::{answer, question};
 use super::reason::phrase;
 use super::start_error::StartError;
