@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::try_join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use reqwest::RequestBuilder;
 use rollcall::dev::sign::fresh_secret;
 use rollcall::dev::{Act, NewToken, SessionEnd};
@@ -19,7 +20,6 @@ use crate::world::service::{ADMIN_KEY, Deployment, EVICT_KEY, READ_KEY, Setup, W
 use crate::world::sqlite_lock::SqliteLock;
 use crate::world::wait::until;
 use crate::world::webhooks::{Webhook, event, now};
-use crate::world::wire::{Wire, head};
 
 const LIST: &str = "/v1/users/user_ada/orgs";
 const CHECK: &str = "/v1/users/user_ada/orgs/harbour-works";
@@ -321,28 +321,16 @@ async fn webhooks(held: &Held<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As many deliveries as there are places wait for their bodies, and one more finds none; after five seconds they are told.
+/// One delivery more than there are places, each waiting for its body: one finds none. Whoever waits is told after five seconds.
 async fn crowded_webhooks(held: &Held<'_>) -> anyhow::Result<()> {
     const PLACES: usize = 256;
-    let world = held.world;
-    let head = head(&harmless(world), &[("content-length", "10")]);
-    let waiting = try_join_all((0..PLACES).map(async |_| {
-        let mut wire = Wire::to(world.nodes[0].address).await?;
-        wire.send(&head).await?;
-        anyhow::Ok(wire)
-    }));
-    let waiting = waiting.await?;
-    // Of somebody else's, so that nothing is written and each is told at once.
-    let foreign = Webhook::signed(&fresh_secret(), "{}");
-    let crowded = until("no place is left", async || {
-        let answer = held.post(&foreign).await.ok()?;
-        (answer.status == 503).then_some(answer)
-    });
-    crowded.await.is_problem(503, "overloaded");
+    let headers = lines(&harmless(held.world)) + "content-length: 10\r\n";
+    let deliver = async || held.raw("POST", "/webhooks/clerk", &headers, "").await;
+    let mut waiting: FuturesUnordered<_> = (0..=PLACES).map(|_| deliver()).collect();
+    waiting.next().await.expect("one is told")?.is_problem(503, "overloaded");
     drop(waiting);
-    let headers = lines(&harmless(world)) + "content-length: 10\r\n";
     let answer = until("there is a place", async || {
-        let answer = held.raw("POST", "/webhooks/clerk", &headers, "").await.ok()?;
+        let answer = deliver().await.ok()?;
         (answer.status != 503).then_some(answer)
     });
     answer.await.is_problem(408, "body-timeout");
