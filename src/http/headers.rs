@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::call::Call;
 use super::names::{CACHE_STATUS, JSON, NO_STORE, ROLLCALL_AGE, ROLLCALL_DECISION, ROLLCALL_LAG, X_REQUEST_ID};
 use crate::cache::{Answer, Source};
+use crate::clock;
 use crate::domain::{Moment, digest_of};
 
 /// What was decided. An error never carries one, so a client can tell "no" from "could not find out" by one header.
@@ -85,13 +86,14 @@ pub fn respond(call: &Call<'_>, decision: Decision, answer: &Answer, body: Bytes
     response
 }
 
-/// A context for which nobody's memberships were asked. It has no age; its lag says how late it would hear of an end.
-pub fn respond_unread(call: &Call<'_>, body: Bytes) -> HttpResponse {
+/// A context for which nobody's memberships were asked. It has no age; its lag, behind this fence, says how late it would hear
+/// of an end.
+pub fn respond_unread(call: &Call<'_>, body: Bytes, fence: Moment) -> HttpResponse {
     let digest = digest_of(&body);
     let mut response = carry(call, body, &digest);
     let headers = response.headers_mut();
     headers.insert(ROLLCALL_DECISION, HeaderValue::from_static(Decision::Context.as_str()));
-    let lag_ms = call.state.cache.knows_its_lag().then(|| call.state.cache.lag().as_millis() as u64);
+    let lag_ms = call.state.cache.knows_its_lag().then(|| clock::now().since(fence).as_millis() as u64);
     headers.insert(ROLLCALL_LAG, lag_ms.map_or(HeaderValue::from_static("unknown"), integer));
     response
 }

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 
 use crate::cache::{Cache, TokenStanding};
 use crate::clock;
+use crate::domain::Moment;
 use crate::protocol::facts::FACTS_WINDOW;
 use crate::token::{Claims, Jws, LIFE_MAX, Policy, SKEW, TokenError};
 
@@ -41,6 +42,15 @@ struct Inner {
     memory: Memory,
     cache: Cache,
     counts: Counts,
+}
+
+/// A token that may be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What it says.
+    pub claims: Arc<Claims>,
+    /// The fence: an end from before it would have been known.
+    pub fence: Moment,
 }
 
 /// Why a token opens nothing. The last two say nothing about it (I8).
@@ -70,14 +80,14 @@ impl Sessions {
         Self { inner: Arc::new(Inner { policy, keys, memory: Memory::default(), cache, counts: Counts::default() }) }
     }
 
-    /// The claims of a token that may be taken now. Waits only for keys that are not at hand, and may be dropped while it does.
-    pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
-        let found = self.find(token).await.and_then(|claims| self.judge(&claims).map(|()| claims));
+    /// A token that may be taken now. Waits only for keys that are not at hand, and may be dropped while it does.
+    pub async fn verify(&self, token: &str) -> Result<Verified, Refusal> {
+        let found = self.find(token).await.and_then(|claims| Ok(Verified { fence: self.judge(&claims)?, claims }));
         found.inspect_err(|refusal| self.inner.counts.refused(*refusal))
     }
 
-    /// The same claims once more, by whoever has waited since: an end that was heard meanwhile refuses them.
-    pub fn verify_again(&self, claims: &Claims) -> Result<(), Refusal> {
+    /// The fence of the same claims once more, by whoever has waited since: an end that was heard meanwhile refuses them.
+    pub fn verify_again(&self, claims: &Claims) -> Result<Moment, Refusal> {
         self.judge(claims).inspect_err(|refusal| self.inner.counts.refused(*refusal))
     }
 
@@ -113,8 +123,8 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// What no memory may say: whether the token is still in its time, and its session alive.
-    fn judge(&self, claims: &Claims) -> Result<(), Refusal> {
+    /// What no memory may say: whether the token is still in its time, and its session alive; as far as the fence.
+    fn judge(&self, claims: &Claims) -> Result<Moment, Refusal> {
         let (wall, now) = (clock::wall(), clock::now());
         if claims.has_expired(wall, SKEW) {
             return Err(TokenError::Expired.into());
@@ -122,8 +132,9 @@ impl Sessions {
         // The skew makes it older than it may be, never younger.
         let issued_at = Duration::from_secs(u64::try_from(claims.issued_at).unwrap_or_default());
         let as_of = now - wall.saturating_sub(issued_at) - SKEW;
-        match self.inner.cache.token_standing(&claims.user, &claims.session, claims.issued_at, as_of) {
-            TokenStanding::Alive => Ok(()),
+        let (standing, fence) = self.inner.cache.token_standing(&claims.user, &claims.session, claims.issued_at, as_of, now);
+        match standing {
+            TokenStanding::Alive => Ok(fence),
             TokenStanding::Dead => Err(Refusal::SessionEnded),
             TokenStanding::InDoubt => Err(Refusal::InDoubt),
         }

@@ -100,6 +100,7 @@ right! {
     i6_holds_when_changes_were_missed: missed;
     i5_holds_for_tokens_of_a_node_that_starts: first_heard;
     i5_holds_for_tokens_after_a_lost_history: put_back;
+    i6_holds_for_tokens: told;
 }
 
 #[test]
@@ -128,5 +129,6 @@ wrong! {
     i6_who_missed_something_clears_the_standing: break_off as break_untold in missed breaks "I6";
     i6_a_flight_reads_the_standing_before_the_origin_is_asked: fly as standing_after_the_origin in missed breaks "I6";
     i5_a_token_asks_for_the_fence_before_the_facts: stand as heard_after_the_facts in first_heard breaks "I5";
+    i6_a_token_loads_the_fence_before_the_facts: stand as heard_after_the_facts in told breaks "I6";
     i5_a_token_asks_for_the_doubt_before_the_facts: stand as doubted_after_the_facts in put_back breaks "I5";
 }

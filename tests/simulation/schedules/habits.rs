@@ -22,8 +22,8 @@ pub struct Habits {
     pub break_off: fn(&Cache, Moment),
     pub fly: fn(&Cache),
     pub hit: fn(&Cache) -> Option<Seen>,
-    /// What is known of a token of session 1 of user 1.
-    pub stand: fn(&Cache) -> TokenStanding,
+    /// What is known of a token of session 1 of user 1, and up to which fence.
+    pub stand: fn(&Cache) -> (TokenStanding, Moment),
 }
 
 impl Habits {
@@ -50,8 +50,8 @@ fn fly(cache: &Cache) {
     cache.fly_unseen();
 }
 
-fn stand(cache: &Cache) -> TokenStanding {
-    cache.token_standing(&user(1), &session(), 0, begun())
+fn stand(cache: &Cache) -> (TokenStanding, Moment) {
+    cache.token_standing(&user(1), &session(), 0, begun(), NOW)
 }
 
 pub fn session() -> SessionId {
@@ -59,20 +59,23 @@ pub fn session() -> SessionId {
 }
 
 /// Whether the stream was heard is asked when the facts were looked at.
-pub fn heard_after_the_facts(cache: &Cache) -> TokenStanding {
-    match cache.inner.facts.token_standing(&user(1), &session(), 0, begun()) {
+pub fn heard_after_the_facts(cache: &Cache) -> (TokenStanding, Moment) {
+    let standing = match cache.inner.facts.token_standing(&user(1), &session(), 0, begun()) {
         TokenStanding::Alive if cache.inner.parts.fence.is_unreached() => TokenStanding::InDoubt,
         standing => standing,
-    }
+    };
+    (standing, cache.inner.parts.fence.load(NOW))
 }
 
 /// What is doubted is asked when the facts were looked at.
-pub fn doubted_after_the_facts(cache: &Cache) -> TokenStanding {
+pub fn doubted_after_the_facts(cache: &Cache) -> (TokenStanding, Moment) {
+    let fence = cache.inner.parts.fence.load(NOW);
     // Begun now, in nobody's doubt.
-    match cache.inner.facts.token_standing(&user(1), &session(), 0, NOW) {
+    let standing = match cache.inner.facts.token_standing(&user(1), &session(), 0, NOW) {
         TokenStanding::Alive if !cache.inner.facts.may_trust(begun()) => TokenStanding::InDoubt,
         standing => standing,
-    }
+    };
+    (standing, fence)
 }
 
 /// The fence moves before the entries that it vouches for are applied.

@@ -127,11 +127,11 @@ pub fn missed(habits: Habits) {
 fn is_never_alive(habits: Habits, cache: Cache, stream: impl FnOnce(&Cache) + Send + 'static) {
     let asks = move |cache: &Cache| {
         for _ in 0..2 {
-            assert!((habits.stand)(cache) != TokenStanding::Alive, "I5: a token whose session had ended is taken");
+            assert!((habits.stand)(cache).0 != TokenStanding::Alive, "I5: a token whose session had ended is taken");
         }
     };
     at_once(&cache, vec![work(stream), work(asks), work(asks)]);
-    assert!((habits.stand)(&cache) == TokenStanding::Dead, "I5: a token whose session had ended is not dead at the end");
+    assert!((habits.stand)(&cache).0 == TokenStanding::Dead, "I5: a token whose session had ended is not dead at the end");
 }
 
 fn session_ended() -> Change {
@@ -141,6 +141,20 @@ fn session_ended() -> Change {
 /// A node that starts hears of an end for the first time, and reaches the end of the stream.
 pub fn first_heard(habits: Habits) {
     is_never_alive(habits, Cache::unheard(), move |cache| (habits.apply)(cache, &session_ended(), fence_of(1)));
+}
+
+/// A node hears of an end; whoever is told meanwhile that the session lives is not told that it was heard as far as the end.
+pub fn told(habits: Habits) {
+    let cache = Cache::new(false, 0);
+    let asks = move |cache: &Cache| {
+        for _ in 0..2 {
+            let (standing, fence) = (habits.stand)(cache);
+            let is_wrong = standing == TokenStanding::Alive && fence >= fence_of(1);
+            assert!(!is_wrong, "I6: a token is taken under a fence that vouches for the end of its session");
+        }
+    };
+    let stream = move |cache: &Cache| (habits.apply)(cache, &session_ended(), fence_of(1));
+    at_once(&cache, vec![work(stream), work(asks), work(asks)]);
 }
 
 /// An end was lost with the stream's history: it is put back, and then nothing is doubted any more.
