@@ -158,8 +158,9 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     } else if let Some(redis) = &shared.redis {
         background.tasks.push(io.spawn(repair.run(redis.history(), background.stop.subscribe())));
         redis.spawn_tail(Arc::new(cache.clone()), journal.id());
-        // Whoever comes first meets a node that knows what ended before, if that can be known.
-        let _ = tokio::time::timeout(FIRST_LOOK_MAX, without_doubt(&cache)).await;
+        // Whoever comes first meets a node that knows what ended before, if that can be known, and that is connected.
+        let first_look = async { tokio::join!(without_doubt(&cache), redis.reach_values()) };
+        let _ = tokio::time::timeout(FIRST_LOOK_MAX, first_look).await;
     }
     let remembering = intake.clone();
     background.tasks.push(io.spawn(async move { remembering.remember_last_seen().await }));

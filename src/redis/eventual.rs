@@ -122,7 +122,7 @@ impl Reader {
     /// Another instance's stream is never applied, and its values are never dated, so never answered (I13).
     async fn claim(&mut self) -> Result<(), SharedError> {
         let Some(ours) = self.instance.get().filter(|_| !self.place.is_claimed) else { return Ok(()) };
-        let found = claim(&self.link, &self.keys, ours).await?;
+        let found = claim(&self.link, &self.keys, ours, ANSWER_TIME_MAX).await?;
         match check_instance(&self.keys, &found, ours) {
             Ok(()) => self.place.is_claimed = true,
             Err(refused) => {

@@ -37,7 +37,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use deadpool_redis::redis;
 use deadpool_redis::redis::aio::MultiplexedConnection;
+use futures_util::future::join_all;
 use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -64,7 +66,7 @@ use links::Links;
 use maker::Maker;
 use nodes::{Alive, Heartbeat, Node};
 use sentinel::{NoPrimary, Sentinels};
-use start::ServerInfo;
+use start::{CHECK_TIME_MAX, ServerInfo};
 use tail::Tail;
 
 /// The stream is asked once in this part of the staleness bound.
@@ -221,7 +223,7 @@ impl Redis {
         let ours = self.instance.get_or_init(|| instance.to_owned());
         let keys = &self.shared.keys;
         let unreachable = |error: crate::ports::SharedError| StartError::Unreachable { what: error.to_string() };
-        let found = start::claim(&self.shared.stream, keys, ours).await.map_err(unreachable)?;
+        let found = start::claim(&self.shared.stream, keys, ours, CHECK_TIME_MAX).await.map_err(unreachable)?;
         start::check_instance(keys, &found, ours)
     }
 
@@ -313,6 +315,15 @@ impl Redis {
             place: Default::default(),
         };
         self.tasks().push(self.maker.io.spawn(tail.run(self.period, self.stop.subscribe())));
+    }
+
+    /// Connects to whoever holds values, so that the first read need not do it in its own time. Nothing comes of a failure:
+    /// whoever reads tries again.
+    pub async fn reach_values(&self) {
+        let mut nothing = redis::pipe();
+        nothing.cmd("PING");
+        let links = self.shared.values.everywhere().await;
+        join_all(links.iter().map(|link| link.ask(&nothing, CHECK_TIME_MAX))).await;
     }
 
     /// Stops the tail and the heartbeat, within a second.

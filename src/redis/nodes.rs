@@ -17,6 +17,7 @@ use super::keys::Keys;
 use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
 use super::scripts;
 use super::shared::{millis, one};
+use super::start::CHECK_TIME_MAX;
 use super::start_error::StartError;
 use super::token::token;
 
@@ -88,7 +89,7 @@ impl Node {
 
     async fn look_for_strangers(&self) -> Result<(), StartError> {
         let unreachable = |error: SharedError| StartError::Unreachable { what: error.to_string() };
-        let mut first = self.beat().await.map_err(unreachable)?;
+        let mut first = self.beat_within(CHECK_TIME_MAX).await.map_err(unreachable)?;
         first.retain(|beat| beat.is_strange(&self.journal));
         if first.is_empty() {
             return Ok(());
@@ -110,9 +111,13 @@ impl Node {
 
     /// Says that it is alive; everybody who is.
     async fn beat(&self) -> Result<Vec<Beat>, SharedError> {
+        self.beat_within(ANSWER_TIME_MAX).await
+    }
+
+    async fn beat_within(&self, within: Duration) -> Result<Vec<Beat>, SharedError> {
         let mut call = scripts::HEARTBEAT.on(&[self.keys.nodes()]);
         call.arg(&self.id).arg(millis(SILENCE_MAX));
-        let beats = one(&self.link, call, ANSWER_TIME_MAX).await.and_then(read::<Vec<(String, f64)>>)?;
+        let beats = one(&self.link, call, within).await.and_then(read::<Vec<(String, f64)>>)?;
         Ok(beats.into_iter().map(|(id, at)| Beat { id, at_ms: at as u64 }).collect())
     }
 

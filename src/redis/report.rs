@@ -1,8 +1,6 @@
 //! What an operator is told of a Redis: whether a node could start with it, and what lies under the prefix. `rollcall check`
 //! asks. It writes nothing, claims nothing and beats for nobody; a replica is looked at like a primary.
 
-use std::time::Duration;
-
 use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
 use deadpool_redis::redis::{self, Pipeline, Value};
 use tokio::time::timeout;
@@ -13,11 +11,8 @@ use super::Redis;
 use super::link::read;
 use super::nodes;
 use super::reason::phrase;
-use super::start;
+use super::start::{self, CHECK_TIME_MAX};
 use super::start_error::StartError;
-
-/// An operator can wait a little.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A Redis as it was found.
 #[derive(Debug)]
@@ -115,7 +110,7 @@ impl Redis {
 }
 
 async fn ask(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, LookError> {
-    let asked = timeout(ANSWER_TIME_MAX, connection.req_packed_commands(question, 0, question.len())).await;
+    let asked = timeout(CHECK_TIME_MAX, connection.req_packed_commands(question, 0, question.len())).await;
     asked.map_err(|_| unreachable("no answer in time".to_owned()))?.map_err(|error| unreachable(phrase(&error)))
 }
 

@@ -1,6 +1,8 @@
 //! What is asked of a Redis before it is used, and why it is refused. Called once at start, and again, for the log, whenever
 //! a connection reaches another server.
 
+use std::time::Duration;
+
 use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
 use deadpool_redis::redis::{self, Value};
 use tokio::time::timeout;
@@ -11,11 +13,14 @@ use crate::protocol::freshness::Consistency;
 use crate::protocol::rules::{self, Rule};
 
 use super::keys::Keys;
-use super::link::{ANSWER_TIME_MAX, Link, read, unavailable};
+use super::link::{Link, read, unavailable};
 use super::maker::NOT_NOW;
 use super::question::{answer, question};
 use super::reason::phrase;
 use super::start_error::StartError;
+
+/// How long a question may take that a start, or an operator, waits for: longer than what is asked while callers wait.
+pub(super) const CHECK_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a server says of itself (INFO).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +123,7 @@ pub(super) async fn check_fence(
     let nothing = Position { last: EntryId { ms: u64::MAX, seq: 0 }, counted: None, replid: String::new() };
     let mut pipeline = redis::pipe();
     pipeline.add_command(question(keys, Some(&nothing)));
-    let asked = timeout(ANSWER_TIME_MAX, connection.req_packed_commands(&pipeline, 0, 1)).await;
+    let asked = timeout(CHECK_TIME_MAX, connection.req_packed_commands(&pipeline, 0, 1)).await;
     let unreachable = |what: &str| StartError::Unreachable { what: what.to_owned() };
     let replies = asked.map_err(|_| unreachable("no answer in time"))?.map_err(|error| unreachable(&phrase(&error)))?;
     let reply = replies.into_iter().next().ok_or_else(|| unreachable("no answer"))?;
@@ -134,11 +139,11 @@ pub(super) async fn check_fence(
 }
 
 /// Claims the prefix for `ours`, unless somebody did before; answers whose it is.
-pub(super) async fn claim(link: &Link, keys: &Keys, ours: &str) -> Result<String, SharedError> {
+pub(super) async fn claim(link: &Link, keys: &Keys, ours: &str, within: Duration) -> Result<String, SharedError> {
     let mut question = redis::pipe();
     question.cmd("HSETNX").arg(keys.history()).arg("instance").arg(ours);
     question.cmd("HGET").arg(keys.history()).arg("instance");
-    let replies = link.ask(&question, ANSWER_TIME_MAX).await?;
+    let replies = link.ask(&question, within).await?;
     let [claimed, owner] = <[Value; 2]>::try_from(replies).map_err(|_| unavailable("an answer that cannot be read"))?;
     let owner = read::<Option<String>>(owner)?;
     match owner {

@@ -243,7 +243,8 @@ impl Tail {
             self.sink.broke(cause);
         }
         self.place.position = None;
-        self.place.is_shorter |= cause == Break::StreamShorter;
+        // A stream that was missing may be there again before this is told: then nobody else can see that it was shorter.
+        self.place.is_shorter |= matches!(cause, Break::StreamShorter | Break::StreamMissing);
         if cause.may_have_lost_history() {
             self.try_set_history().await;
         }
