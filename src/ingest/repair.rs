@@ -26,6 +26,8 @@ const BATCH_MAX: u32 = 500;
 const LEASE: Duration = Duration::from_secs(9);
 /// How soon it is tried again, after a failure or while another node holds the right.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long the reader of the stream may take to see that the history is whole.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long the right is left to others by who could not make use of it: they ask more often than that.
 const GIVE_WAY: Duration = Duration::from_secs(2);
 /// The same, by who can read only a part, and has applied it.
@@ -80,9 +82,10 @@ impl Repair {
                     }
                     Some(doubt) => {
                         if self.attempt(&*history, &doubt).await == Tried::Whole {
-                            // The reader sees it with its next answer.
+                            // The reader sees it with its next answer, which may be slow to come. To be put back twice is
+                            // harmless, and much work.
                             let is_seen = doubts.wait_for(|now| now.as_ref() != Some(&doubt));
-                            _ = tokio::time::timeout(PAUSE, is_seen).await;
+                            _ = tokio::time::timeout(SEEN_WITHIN, is_seen).await;
                         } else {
                             sleep(PAUSE).await;
                         }
