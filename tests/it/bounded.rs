@@ -113,7 +113,8 @@ async fn i12_unknown_ids_cost_no_memory_no_keys_and_no_more_than_the_budget() {
     assert!(outcome.resident_max <= limit * MIB + ALLOWANCE);
     // Counted where they arrive: what left in a little more than ten seconds may arrive in ten.
     assert!(busiest <= rate + rate / 20, "{busiest}");
-    expect_keys(&rollcall, keys_before + 3).await;
+    // A Redis that took too long to answer keeps a guard for two minutes.
+    expect_keys(&rollcall, keys_before + 3 + count / 100).await;
     // Whoever is known is answered all the same, in his turn.
     until("a turn", async || (rollcall.get("/v1/users/user_ada/orgs", &[]).await.ok()?.status == 200).then_some(())).await;
 }
@@ -140,11 +141,13 @@ async fn i12_the_local_tier_keeps_its_limit_and_counts_what_it_pushes_out() -> a
         assert!(users > 500 && users < MEMBERS as u64 / 2, "{round}: {users}");
         assert!(rollcall.metric("rollcall_local_evictions_total").await? >= MEMBERS as u64 - users);
     }
-    assert_eq!(rollcall.clerk.calls().total(), MEMBERS as u64, "what is pushed out here is still in Redis");
+    let asked = rollcall.clerk.calls().total();
+    // Without Redis it were twice as many, but for what is here. What took it too long now and then is not there.
+    assert!((MEMBERS..MEMBERS * 5 / 4).contains(&(asked as usize)), "{asked}: what is pushed out here is still in Redis");
     // Strangers push out members, never the limit.
     let outcome = ask_for(&rollcall, MEMBERS, stranger).await;
     assert_eq!(outcome.answers, BTreeMap::from([("404 user-unknown".to_owned(), MEMBERS)]));
     assert!(rollcall.metric("rollcall_local_bytes").await? <= MIB);
-    expect_keys(&rollcall, 2 * MEMBERS + 5).await;
+    expect_keys(&rollcall, 2 * MEMBERS + 5 + MEMBERS / 20).await;
     Ok(())
 }

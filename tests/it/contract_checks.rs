@@ -60,13 +60,14 @@ async fn a_batch_answers_each_item_in_order_and_by_its_own_reason() {
 async fn a_batch_says_the_oldest_age_and_has_no_etag() {
     run_on_both_at_once(Setup::default, async |world: &mut World| {
         world.list("user_ada").await?;
-        until("ada's reading to be a second old", async || (world.list("user_ada").await.ok()?.number("age") == 1).then_some(()))
+        until("ada's reading to be a second old", async || (world.list("user_ada").await.ok()?.number("age") >= 1).then_some(()))
             .await;
         let [young, old] = [check("user_kofi", "willow-ledger"), check("user_ada", "harbour-works")];
         let answer = world.batch(json!([young, old, check("user_mei", "org_quiet_room")])).await?;
         let ages: Vec<_> = answer.json()["results"].as_array().expect("three").iter().map(|row| row["ageMs"].as_u64()).collect();
         assert_eq!(ages, [Some(0), Some(answer.number("rollcall-age")), Some(0)]);
-        assert!(answer.number("age") == 1 && answer.number("rollcall-age") >= 1_000 && answer.number("rollcall-lag") <= 1_000);
+        let age = answer.number("rollcall-age");
+        assert!(age >= 1_000 && answer.number("age") == age / 1_000 && answer.number("rollcall-lag") <= 1_000, "{answer:?}");
         assert_eq!((answer.header("etag"), answer.header("content-type")), ("", "application/json"));
         Ok(())
     })
@@ -169,7 +170,7 @@ async fn a_batch_is_answered_after_two_seconds_with_what_is_known_by_then() {
         let answer = world.batch(checks).await?;
         assert_eq!(answer.results(), ["null unavailable", "true member", "false not-a-member"]);
         let took = began.elapsed();
-        assert!((Duration::from_millis(1_900)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(1_900)..Duration::from_secs(5)).contains(&took), "{took:?}");
         Ok(())
     })
     .await;
@@ -219,7 +220,9 @@ async fn a_change_of_an_organization_takes_nothing_from_a_batch() {
 /// What the shared tier said at the beginning of a long batch is no answer at its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_batch_decides_at_its_end() {
-    run_test(Deployment::Redis(2), Setup::default(), async |world: &mut World| {
+    let mut setup = Setup::default();
+    setup.bounds.staleness = Duration::from_millis(250);
+    run_test(Deployment::Redis(2), setup, async |world: &mut World| {
         world.list("user_ada").await?;
         hang_for(world, "user_mei");
         let checks = json!([check("user_ada", "harbour-works"), check("user_mei", "org_quiet_room")]);
@@ -230,7 +233,7 @@ async fn i6_a_batch_decides_at_its_end() {
             Instant::now()
         };
         let (answer, acknowledged) = tokio::join!(world.batch_of(1, "", checks), revocation);
-        assert!(acknowledged.elapsed() > Duration::from_millis(1_100), "the batch went on for longer than the bound");
+        assert!(acknowledged.elapsed() > Duration::from_millis(350), "the batch went on for longer than the bound");
         assert_ne!(answer?.results()[0], "true member");
         Ok(())
     })

@@ -297,8 +297,10 @@ async fn i12_too_many_at_once_are_told_so_and_none_is_lost() {
         let (responses, ()) = tokio::join!(delivering, letting_go);
         let responses = responses?;
         let is_refused = |response: &&Response| response.code() == "overloaded" && !response.has_header("retry-after");
-        assert_eq!(responses.iter().filter(|response| response.status == 204).count(), PLACES);
         assert_eq!(responses.iter().filter(is_refused).count(), ALL - PLACES);
+        // A Redis that takes too long once is not asked any more by the rest of a crowd.
+        let is_heard = |response: &Response| response.status == 204 || response.code() == "shared-unavailable";
+        assert_eq!(responses.iter().filter(|response| is_heard(response)).count(), PLACES);
 
         for (webhook, _) in webhooks.iter().zip(&responses).filter(|(_, response)| response.status == 503) {
             assert_eq!(world.post(webhook).await?.status, 204, "sent again under its id");

@@ -104,12 +104,13 @@ async fn a_wrong_signature_never_tells_what_was_wrong() {
         world.list("user_ada").await?;
         let good = world.webhook(ada_is_gone());
         let signature = good.header("svix-signature").to_owned();
+        let earlier = good.header("svix-timestamp").parse::<i64>()? - 1;
         let wrong = [
             Webhook::signed(&fresh_secret(), ada_is_gone()),
             good.clone().over(ada_is_gone() + " "),
             good.clone().over(""),
             good.clone().with("svix-id", "msg_another"),
-            good.clone().with("svix-timestamp", &(now() - 1).to_string()),
+            good.clone().with("svix-timestamp", &earlier.to_string()),
             good.clone().with("svix-signature", &signature[..11]),
             good.clone().with("svix-signature", &signature.replace("v1,", "v1a,")),
             good.clone().with("svix-signature", &signature.replace("v1,", "V1,")),

@@ -102,6 +102,8 @@ impl Sender {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(ATTEMPT_TIMEOUT)
+            // Less than an endpoint keeps an idle connection: what is sent while it is closed is lost.
+            .pool_idle_timeout(Duration::from_secs(3))
             .user_agent("Svix-Webhooks/1.0 (rollcall stand-in)")
             .build()?;
         let sender = Self(Arc::new(Inner {

@@ -156,8 +156,12 @@ async fn bodies_can_be_cut_spoilt_or_never_come() {
     assert!(ask(&clerk, &path).await.json::<Value>().await.is_err());
     assert_eq!(ask(&clerk, &path).await.headers()["content-type"], "text/html");
     clerk.faults().set(Faults::of([Rule::next(Act::Hang, 1)]));
-    let hung = client().get(format!("{}{path}", clerk.url())).header("authorization", BEARER);
-    assert!(hung.timeout(Duration::from_millis(300)).send().await.expect_err("hangs").is_timeout());
+    let (before, hung) = (clerk.calls().total(), client().get(format!("{}{path}", clerk.url())).header("authorization", BEARER));
+    let hung = tokio::spawn(hung.send());
+    while clerk.calls().total() == before {
+        tokio::task::yield_now().await;
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(300), hung).await.is_err(), "it hangs");
     assert_eq!(ask(&clerk, &path).await.status().as_u16(), 200);
     clerk.stop().await;
 }

@@ -27,7 +27,9 @@ async fn i5_an_old_value_that_comes_back_with_a_master_of_values_is_no_answer() 
         let master = cluster.port(cluster.first_owner(&value(&user)));
         let old = query(master, &["GET", &value(&user)]);
         let kept = query(master, &["HGETALL", &guard(&user)]);
+        let heard = world.heard(1).await;
         revoke(world, &user).await;
+        world.until_heard_more(1, heard).await;
         world.origin_lags();
         assert_eq!(query(master, &["DEL", &value(&user), &guard(&user)]), "1");
         assert_eq!(query(master, &["SET", &value(&user), &old, "EX", "300"]), "OK");

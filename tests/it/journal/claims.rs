@@ -58,7 +58,7 @@ async fn what_a_dead_worker_held_is_anothers_when_the_lease_ends() {
     let postgres = Postgres::start();
     let nodes = [open(&postgres).await, open(&postgres).await];
     record(&nodes[0], 5).await;
-    let lease = Duration::from_millis(700);
+    let lease = Duration::from_secs(3);
     let claimed_at = Instant::now();
     assert_eq!(nodes[0].claim(Which::Due, 10, lease).await.expect("the journal answers").len(), 5);
     nodes[0].close().await;
@@ -163,7 +163,8 @@ async fn i2_what_a_killed_node_had_claimed_is_done_by_the_other() {
     for row in journal.list(&Filter::default(), 1_000).await.expect("the journal answers") {
         let applied_at_ms = row.applied_at_ms.expect("it was applied");
         assert_eq!(row.applied_by.as_deref(), Some("worker"), "{row:?}");
-        assert!(applied_at_ms < killed_at_ms + 10_000, "{} ms: {row:?}", applied_at_ms - killed_at_ms);
+        // Ten seconds, and two for a machine that stands still now and then.
+        assert!(applied_at_ms < killed_at_ms + 12_000, "{} ms: {row:?}", applied_at_ms - killed_at_ms);
         if let Some(claim) = claimed.iter().find(|claim| claim.message_id == row.message_id) {
             assert!(Some(applied_at_ms) >= claim.next_attempt_at_ms, "nobody waited for the lease: {claim:?} {row:?}");
             assert_eq!(row.attempts, claim.attempts + 1);

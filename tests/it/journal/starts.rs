@@ -18,7 +18,7 @@ use crate::world::served::Served;
 use crate::world::service::{Deployment, Node, Setup, World, run_test};
 use crate::world::silent_proxy::SilentProxy;
 use crate::world::wait::until;
-use crate::world::webhooks::{Webhook, event};
+use crate::world::webhooks::{Webhook, event, now};
 
 impl World {
     /// The first node stops, and another starts in its place.
@@ -299,13 +299,14 @@ async fn i5_an_acknowledged_end_without_an_outcome_outlives_a_restart_too() {
     run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
         world.origin_lags();
         world.take(&event("user.created", json!({ "id": "user_crowd" }))).await?;
-        let backlog = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 5000)
+        let backlog = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 10000)
             insert into webhook_messages select 'msg_' || n, event_type, instance_id, user_id, org_id, membership_id, session_id,
                 occurred_at_ms, entity_updated_at_ms, received_at_ms, last_seen_at_ms, deliveries, state, reason, attempts,
                 opened_at_ms, next_attempt_at_ms, applied_at_ms - 86400000, applied_by, payload, replay_id
             from webhook_messages, numbers";
-        assert_eq!(world.sql(backlog).await, 5_000);
-        let webhook = world.ada_leaves();
+        assert_eq!(world.sql(backlog).await, 10_000);
+        // By its id the last of all.
+        let webhook = Webhook::signed_as(&world.clerk.sender().secret(), "msg_zzz", now(), world.ada_leaves().body);
         assert_eq!(world.post(&webhook).await?.status, 204);
         world.stop_nodes().await;
         world.sql("update webhook_messages set state = 'pending', applied_at_ms = null, next_attempt_at_ms = opened_at_ms").await;

@@ -1,10 +1,12 @@
 //! What an operator is told of the journal: the values of its metrics, and its part of readiness.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::expect_unavailable;
 use crate::world::service::{Deployment, Setup, World, run_test};
-use crate::world::wait::until;
+use crate::world::wait::{until, until_within};
 use crate::world::webhooks::{event, now};
 
 /// Metrics that count or sum up since the start.
@@ -36,7 +38,8 @@ impl World {
 
     /// Waits until the metrics tell of so many rows in each state: applied, ignored, buried, pending.
     async fn until_rows(&self, expected: [f64; 4]) {
-        until(&format!("the rows to be counted: {expected:?}"), async || {
+        // A count that took 200 ms, when the machine stood still, is not repeated for ten seconds.
+        until_within(Duration::from_secs(40), &format!("the rows to be counted: {expected:?}"), async || {
             for (state, expected) in STATES.into_iter().zip(expected) {
                 let sample = format!("rollcall_journal_rows{{state=\"{state}\"}}");
                 if self.metric(&sample).await.ok()? != Some(expected) {

@@ -76,6 +76,7 @@ pub async fn a_stream_trimmed_past_a_node() -> Found {
         let proxy = world.add_node_behind_a_proxy().await;
         assert!(world.still_lists(1).await?);
         proxy.deafen().await;
+        proxy.mute();
         world.revoke_and_evict_at(0).await?;
         world.redis().query(&["XTRIM", STREAM, "MAXLEN", "0"]);
         proxy.release();
@@ -91,6 +92,7 @@ pub async fn a_stream_trimmed_past_an_end() -> Found {
         let proxy = world.add_node_behind_a_proxy().await;
         assert!(world.still_lists(0).await?);
         proxy.deafen().await;
+        proxy.mute();
         world.clerk.world().lock().set_cascades(false);
         let gone = world.change(|clerk| clerk.delete_organization(WORKS));
         world.deliver(&gone).await;

@@ -1,7 +1,7 @@
 //! Asking as callers do: any method, key, headers and body, many at once, or bytes as they are. Every answer is held
 //! against what the contract says of all answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::answer::Answer;
 use super::service::{ADMIN_KEY, READ_KEY, Setup, World};
+use super::wait::until;
 
 impl Setup {
     /// Readings live this long, and as long again as the second in grace.
@@ -88,6 +89,34 @@ impl World {
     /// Evicts a user, by the first node.
     pub async fn evict(&self, user: &str) -> anyhow::Result<Answer> {
         Ok(self.evict_at(0, user).await?.lawful())
+    }
+
+    /// Asks each node until it gives the new answer. Asked later than the bound after this moment, none gives an old one.
+    pub async fn until_all_know(&self, acknowledged: Instant, path: &str, is_new: impl Fn(&Answer) -> bool) {
+        for node in 0..self.nodes.len() {
+            until(&format!("node {node} to know"), async || {
+                let since = acknowledged.elapsed();
+                let answer = self.ask(node, path).await.ok()?;
+                let is_old = answer.status == 200 && !is_new(&answer);
+                assert!(!is_old || since < self.bounds().staleness, "node {node}, after {since:?}: {answer:?}");
+                is_new(&answer).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Waits until what the first node reads of a user is in Redis. A landing that took too long is given up; the next reading
+    /// lands its own.
+    pub async fn until_shared(&self, user: &str) {
+        let key = format!("user-orgs:{user}");
+        until("the value to be in Redis", async || {
+            let is_there = self.redis_ref().query(&["EXISTS", &key]) == "1";
+            if !is_there {
+                self.list_under("no-cache", user).await.ok()?;
+            }
+            is_there.then_some(())
+        })
+        .await;
     }
 
     /// What the first node says of its readiness, to an operator.

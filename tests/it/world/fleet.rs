@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::client::client;
 use super::faulty_link::FaultyLink;
 use super::postgres::Postgres;
 use super::redis_server::{RedisServer, free_port};
@@ -68,7 +69,7 @@ impl Fleet {
     pub async fn start_on(redis: RedisServer, nodes: usize, world: ClerkWorld, settings: &[(&str, &str)]) -> Arc<Self> {
         let clerk = StandIn::start(Options { world, ..Options::default() }).await.expect("Clerk starts");
         let postgres = tokio::task::block_in_place(Postgres::start_without_a_disk);
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = client();
         let redis_port = redis.port();
         let mut fleet = Self {
             clerk,

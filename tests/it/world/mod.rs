@@ -6,6 +6,7 @@ pub mod blind_proxy;
 pub mod canned;
 pub mod certificates;
 pub mod changes;
+pub mod client;
 pub mod cluster;
 pub mod crowd;
 pub mod description;

@@ -24,6 +24,8 @@ struct Faults {
     holding: Mutex<Option<&'static [u8]>>,
     held: AtomicBool,
     may_one_go: AtomicBool,
+    /// Questions are held back.
+    is_mute: AtomicBool,
 }
 
 /// How the answer of the tail begins: nine parts, the first of them ten digits of seconds.
@@ -40,9 +42,9 @@ impl RedisProxy {
                 let server = TcpStream::connect(("127.0.0.1", port)).expect("the Redis behind");
                 let (client_in, server_out) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
                 let (faults, is_closed) = (faults.clone(), Arc::new(AtomicBool::new(false)));
-                let closing = is_closed.clone();
+                let (closing, asking) = (is_closed.clone(), faults.clone());
                 thread::spawn(move || {
-                    carry(client_in, server_out, |_| {});
+                    carry(client_in, server_out, |_| asking.keep_back());
                     closing.store(true, Ordering::Release);
                 });
                 thread::spawn(move || carry(server, client, |bytes| faults.inflict(bytes, &is_closed)));
@@ -67,6 +69,11 @@ impl RedisProxy {
         self.until_holding_one().await;
     }
 
+    /// Whoever asks through it does not reach Redis any more, until the release: what waits to be heard is from before.
+    pub fn mute(&self) {
+        self.faults.is_mute.store(true, Ordering::Release);
+    }
+
     /// Waits until an answer is being held.
     pub async fn until_holding_one(&self) {
         until("an answer to hold", async || self.is_holding_one().then_some(())).await;
@@ -85,17 +92,25 @@ impl RedisProxy {
         *self.faults.holding.lock().expect("unpoisoned") = Some(needle);
     }
 
-    fn is_holding_one(&self) -> bool {
+    /// Whether one is.
+    pub fn is_holding_one(&self) -> bool {
         self.faults.held.load(Ordering::Relaxed)
     }
 
-    /// Lets the answers go.
+    /// Lets answers and questions go.
     pub fn release(&self) {
+        self.faults.is_mute.store(false, Ordering::Release);
         *self.faults.holding.lock().expect("unpoisoned") = None;
     }
 }
 
 impl Faults {
+    fn keep_back(&self) {
+        while self.is_mute.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Where nobody waits for the answer any more, nothing is held.
     fn inflict(&self, bytes: &mut [u8], is_closed: &AtomicBool) {
         while self.is_holding(bytes) && !is_closed.load(Ordering::Acquire) {

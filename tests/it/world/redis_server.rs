@@ -1,10 +1,11 @@
 //! A real redis-server of its own for one test: a free port, a directory of its own, stopped by its process id.
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Value};
@@ -119,18 +120,51 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port below the ephemeral range, so that no outgoing connection takes it; never the same twice. Each process looks from a place
-/// of its own on: tests that run at the same time would else find the same one free, and only one of them could have it.
+/// A port below the ephemeral range, so that no outgoing connection takes it; never the same twice. Each process has ports of its
+/// own for as long as it lives, also those of its servers that are down for a moment: another test's server would answer there.
 pub fn free_port() -> u16 {
-    const PORTS: u32 = 12_000;
-    const OF_ONE_PROCESS: u32 = 50;
-    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
-        // Processes that start one after the other are far apart: 53 and the number of places have no divisor in common.
-        let place = std::process::id().wrapping_mul(53) % (PORTS / OF_ONE_PROCESS);
-        AtomicU32::new(place * OF_ONE_PROCESS)
-    });
-    let mut ports = (0..PORTS).map(|_| 20_000 + (NEXT.fetch_add(1, Ordering::Relaxed) % PORTS) as u16);
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+    static OURS: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+    let mut ours = OURS.lock().expect("nothing panics while it is held");
+    loop {
+        let port = match ours.last_mut().and_then(|place| place.left.next()) {
+            Some(port) => port,
+            None => {
+                ours.push(Place::take());
+                continue;
+            }
+        };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Ports that no other process of tests draws.
+struct Place {
+    left: Range<u16>,
+    /// Locked while this process lives.
+    _lock: File,
+}
+
+impl Place {
+    const PORTS: u16 = 50;
+    const PLACES: u16 = 240;
+
+    /// The first that nobody has. Processes that start one after the other look from far apart: 53 and the number of places
+    /// have no divisor in common.
+    fn take() -> Self {
+        let from = std::process::id().wrapping_mul(53) % u32::from(Self::PLACES);
+        let places = (0..Self::PLACES).map(|n| (from as u16 + n) % Self::PLACES);
+        let lock = |place: u16| {
+            let file = std::env::temp_dir().join(format!("rollcall-test-ports-{place}.lock"));
+            // Another user's is another user's place.
+            let file = File::options().create(true).truncate(false).write(true).open(file).ok()?;
+            file.try_lock().ok()?;
+            let first = 20_000 + place * Self::PORTS;
+            Some(Self { left: first..first + Self::PORTS, _lock: file })
+        };
+        places.filter_map(lock).next().expect("fewer processes than places")
+    }
 }
 
 fn spawn(program: &Path, port: u16, dir: &TempDir, arguments: &[String], clock: Option<&SteppingClock>) -> Child {

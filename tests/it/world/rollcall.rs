@@ -14,6 +14,7 @@ use rollcall::ports::JournalError;
 use tokio::runtime::Handle;
 
 use super::answer::Answer;
+use super::client::client;
 use super::redis_server::{RedisServer, free_port};
 use super::service::{ADMIN_KEY, READ_KEY};
 use super::shell::{Ran, Shell};
@@ -62,7 +63,7 @@ impl Rollcall {
         let mut serve = spawn(&shell);
         let log = Log::default();
         listening(&mut serve, &log);
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = client();
         let rollcall = Self { clerk, redis, http, url: format!("http://{address}"), shell, serve, log };
         rollcall.until_ready().await;
         rollcall.clerk.calls().reset();

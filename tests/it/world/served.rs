@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::answer::Answer;
+use super::client::client;
 use super::postgres::Postgres;
 use super::redis_server::RedisServer;
 use super::rollcall::hex_digest;
@@ -80,7 +81,7 @@ impl Served {
         let folder = tempfile::tempdir().expect("a folder");
         let file = || format!("sqlite://{}", folder.path().join("rollcall.db").display());
         let database_url = postgres.as_ref().map_or_else(file, Postgres::url);
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = client();
         Self { clerk, redis, database_url, processes: Vec::new(), http, _postgres: postgres, folder }
     }
 

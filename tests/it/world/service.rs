@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::Answer;
+use super::client::client;
 use super::postgres::Postgres;
 use super::redis_server::RedisServer;
 use super::witness::Witness;
@@ -218,7 +219,7 @@ impl World {
             is_description_open: false,
             sweep: setup.sweep,
         };
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = client();
         let (nodes, sweep) = (Vec::new(), setup.sweep);
         let mut world = Self { clerk, nodes, http, journal, redis, postgres, config, folder, sweep, witness: None };
         for _ in 0..count {
@@ -368,11 +369,15 @@ impl World {
         deliveries
     }
 
-    /// Sends the messages of a change to the first node; every one must be taken.
+    /// Sends the messages of a change to the first node until every one is taken. 503 is an answer too, where Redis or a
+    /// database took too long.
     pub async fn deliver(&self, done: &Done) {
-        for delivery in self.deliver_to(0, done).await {
-            assert_eq!(delivery.status, Some(204), "{delivery:?}");
-        }
+        super::wait::until("the messages to be taken", async || {
+            let deliveries = self.deliver_to(0, done).await;
+            assert!(deliveries.iter().all(|delivery| [Some(204), Some(503)].contains(&delivery.status)), "{deliveries:?}");
+            deliveries.iter().all(Delivery::is_taken).then_some(())
+        })
+        .await;
     }
 
     /// Stops everything that was started.

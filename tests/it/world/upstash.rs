@@ -27,7 +27,8 @@ impl Upstash {
     /// Serves this Redis.
     pub async fn start(redis_url: &str) -> Self {
         let client = redis::Client::open(redis_url).expect("an address");
-        let redis = Data::new(client.get_multiplexed_async_connection().await.expect("a Redis"));
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let redis = Data::new(client.get_multiplexed_async_connection_with_config(&patient).await.expect("a Redis"));
         let app = move || App::new().app_data(redis.clone()).route("/", post().to(one)).route("/pipeline", post().to(several));
         let server = HttpServer::new(app).workers(1).disable_signals().bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = server.addrs()[0];
