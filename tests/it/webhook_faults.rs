@@ -243,10 +243,15 @@ async fn i2_after_a_kill_revocations_hold_at_the_next_start_or_the_next_try() ->
     let look = async |n: usize| until_refused(&rollcall.http, &rollcall.url, &crowd(n), WORKS).await;
     let try_again = async {
         sleep_until((missed_at + NEXT_TRY).into()).await;
-        send_all(&rollcall, missed).await
+        // 503 where Redis takes too long for a crowd at once; the sender comes again.
+        until("all to be taken", async || {
+            let tried = send_all(&rollcall, missed).await;
+            assert!(tried.iter().all(|status| [Some(204), Some(503)].contains(status)), "{tried:?}");
+            tried.iter().all(|status| *status == Some(204)).then_some(())
+        })
+        .await;
     };
-    let (held, tried) = tokio::join!(join_all((0..LEAVERS).map(look)), try_again);
-    assert!(tried.iter().all(|status| *status == Some(204)), "{tried:?}");
+    let (held, ()) = tokio::join!(join_all((0..LEAVERS).map(look)), try_again);
     let effect = |held: &Instant, sent| Effect { sent, held: *held };
     let effects: Vec<_> = held[..LEAVERS / 2].iter().map(|held| effect(held, sent)).collect();
     let (last, _) = tell("killed with messages recorded", &effects, started);
