@@ -15,7 +15,7 @@ use super::problem::{Code, Problem};
 use super::reads;
 use crate::cache::{Answer, Content, Question};
 use crate::clock;
-use crate::domain::{Found, List, Moment, OrganizationRef, Role, digest_of};
+use crate::domain::{Found, List, OrganizationRef, Role, digest_of};
 use crate::protocol::freshness::Wants;
 use crate::session::{Refusal, Verified};
 use crate::token::{Claims, TokenError};
@@ -69,24 +69,26 @@ async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let token = token(call)?;
     let verified = call.state.sessions.verify(token).await;
     call.stopwatch.lap("auth");
-    let Verified { claims, mut fence } = verified?;
+    let Verified { claims, mut lag } = verified?;
     let asked = Asked::read(call)?;
-    may_lag(call, &freshness::wants(call.request.headers())?, fence)?;
+    let wants = freshness::wants(call.request.headers())?;
+    may_lag(call, &wants, lag)?;
     let active = claims.organization.as_ref().map(|organization| OrganizationRef::Id(organization.id.clone()));
     let question = match asked.organization.clone().or(active) {
         Some(organization) => Question::Member(organization),
         None if asked.with_memberships => Question::List,
-        None => return Ok(headers::respond_unread(call, body(&claims, "null", asked.nothing()), fence)),
+        None => return Ok(headers::respond_unread(call, body(&claims, "null", asked.nothing()), lag)),
     };
     // Not when the request arrived: it may have waited for a key since.
     let now = clock::now();
     let mut answer = reads::find(call, claims.user.clone(), question.clone(), now).await?;
     if answer.decided_at > now {
         // Others were waited for, and the session may have ended meanwhile.
-        fence = call.state.sessions.verify_again(&claims)?;
+        lag = call.state.sessions.verify_again(&claims)?;
+        may_lag(call, &wants, lag)?;
     }
-    // What is answered is as far behind as the older of its two halves.
-    answer.candidate.fence = answer.candidate.fence.min(fence);
+    // What is answered is as far behind as the one of its two halves that is further.
+    answer.candidate.fence = answer.candidate.fence.min(answer.decided_at - lag);
     let list = match &answer.content {
         Content::List(list) => list,
         Content::Unknown => return Ok(reads::refuse(call, Decision::UserUnknown, &answer)),
@@ -96,9 +98,9 @@ async fn answer(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 
 /// The end of a session comes with the stream, and no origin is asked for it: whoever tolerates less lag than there is cannot be
 /// told that it lives (I8). Nobody else is refused for a lag; the header says it.
-fn may_lag(call: &Call<'_>, wants: &Wants, fence: Moment) -> Result<(), Problem> {
+fn may_lag(call: &Call<'_>, wants: &Wants, lag: Duration) -> Result<(), Problem> {
     let cache = &call.state.cache;
-    let may_be = |lag_max: Duration| cache.knows_its_lag() && clock::now().since(fence) <= lag_max.min(cache.bounds().staleness);
+    let may_be = |lag_max: Duration| cache.knows_its_lag() && lag <= lag_max.min(cache.bounds().staleness);
     match wants.lag_max.is_none_or(may_be) {
         true => Ok(()),
         false => Err(Problem::new(Code::SharedUnavailable, "the changes are further behind than you tolerate")),

@@ -1,6 +1,8 @@
 //! What an answer says about itself: decision, ages, lag, where it was found, ETag. Made without formatting machinery: this
 //! is on the way of every hit.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use actix_web::{HttpResponse, HttpResponseBuilder};
@@ -9,7 +11,6 @@ use bytes::Bytes;
 use super::call::Call;
 use super::names::{CACHE_STATUS, JSON, NO_STORE, ROLLCALL_AGE, ROLLCALL_DECISION, ROLLCALL_LAG, X_REQUEST_ID};
 use crate::cache::{Answer, Source};
-use crate::clock;
 use crate::domain::{Moment, digest_of};
 
 /// What was decided. An error never carries one, so a client can tell "no" from "could not find out" by one header.
@@ -56,7 +57,7 @@ impl Ages {
     /// The ages, at its decision, of an answer to this call.
     pub fn of(answer: &Answer, call: &Call<'_>, decided_at: Moment) -> Self {
         let age = match answer.candidate.as_of >= call.arrived {
-            true => std::time::Duration::ZERO,
+            true => Duration::ZERO,
             false => decided_at.since(answer.candidate.as_of),
         };
         let lag = decided_at.since(answer.candidate.fence);
@@ -86,14 +87,13 @@ pub fn respond(call: &Call<'_>, decision: Decision, answer: &Answer, body: Bytes
     response
 }
 
-/// A context for which nobody's memberships were asked. It has no age; its lag, behind this fence, says how late it would hear
-/// of an end.
-pub fn respond_unread(call: &Call<'_>, body: Bytes, fence: Moment) -> HttpResponse {
+/// A context for which nobody's memberships were asked. It has no age; its lag says how late it would hear of an end.
+pub fn respond_unread(call: &Call<'_>, body: Bytes, lag: Duration) -> HttpResponse {
     let digest = digest_of(&body);
     let mut response = carry(call, body, &digest);
     let headers = response.headers_mut();
     headers.insert(ROLLCALL_DECISION, HeaderValue::from_static(Decision::Context.as_str()));
-    let lag_ms = call.state.cache.knows_its_lag().then(|| clock::now().since(fence).as_millis() as u64);
+    let lag_ms = call.state.cache.knows_its_lag().then_some(lag.as_millis() as u64);
     headers.insert(ROLLCALL_LAG, lag_ms.map_or(HeaderValue::from_static("unknown"), integer));
     response
 }

@@ -22,7 +22,6 @@ use prometheus_client::registry::Registry;
 
 use crate::cache::{Cache, TokenStanding};
 use crate::clock;
-use crate::domain::Moment;
 use crate::protocol::facts::FACTS_WINDOW;
 use crate::token::{Claims, Jws, LIFE_MAX, Policy, SKEW, TokenError};
 
@@ -49,8 +48,8 @@ struct Inner {
 pub struct Verified {
     /// What it says.
     pub claims: Arc<Claims>,
-    /// The fence: an end from before it would have been known.
-    pub fence: Moment,
+    /// How far behind the stream that is known: an end from before that would have been.
+    pub lag: Duration,
 }
 
 /// Why a token opens nothing. The last two say nothing about it (I8).
@@ -82,12 +81,12 @@ impl Sessions {
 
     /// A token that may be taken now. Waits only for keys that are not at hand, and may be dropped while it does.
     pub async fn verify(&self, token: &str) -> Result<Verified, Refusal> {
-        let found = self.find(token).await.and_then(|claims| Ok(Verified { fence: self.judge(&claims)?, claims }));
+        let found = self.find(token).await.and_then(|claims| Ok(Verified { lag: self.judge(&claims)?, claims }));
         found.inspect_err(|refusal| self.inner.counts.refused(*refusal))
     }
 
-    /// The fence of the same claims once more, by whoever has waited since: an end that was heard meanwhile refuses them.
-    pub fn verify_again(&self, claims: &Claims) -> Result<Moment, Refusal> {
+    /// The same claims once more, by whoever has waited since: an end that was heard meanwhile refuses them. The lag, as above.
+    pub fn verify_again(&self, claims: &Claims) -> Result<Duration, Refusal> {
         self.judge(claims).inspect_err(|refusal| self.inner.counts.refused(*refusal))
     }
 
@@ -123,8 +122,9 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// What no memory may say: whether the token is still in its time, and its session alive; as far as the fence.
-    fn judge(&self, claims: &Claims) -> Result<Moment, Refusal> {
+    /// What no memory may say: whether the token is still in its time, and its session alive; and how far behind the stream
+    /// that is known.
+    fn judge(&self, claims: &Claims) -> Result<Duration, Refusal> {
         let (wall, now) = (clock::wall(), clock::now());
         if claims.has_expired(wall, SKEW) {
             return Err(TokenError::Expired.into());
@@ -134,7 +134,7 @@ impl Sessions {
         let as_of = now - wall.saturating_sub(issued_at) - SKEW;
         let (standing, fence) = self.inner.cache.token_standing(&claims.user, &claims.session, claims.issued_at, as_of, now);
         match standing {
-            TokenStanding::Alive => Ok(fence),
+            TokenStanding::Alive => Ok(now.since(fence)),
             TokenStanding::Dead => Err(Refusal::SessionEnded),
             TokenStanding::InDoubt => Err(Refusal::InDoubt),
         }

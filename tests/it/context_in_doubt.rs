@@ -95,6 +95,45 @@ async fn a_node_that_lost_the_stream_goes_on_by_what_it_knows_and_tells_how_old_
     .await;
 }
 
+/// One process is never behind its own stream, as for any other read.
+#[tokio::test(flavor = "multi_thread")]
+async fn alone_no_context_lags() {
+    run_test(Deployment::Alone, Setup::default(), async |world: &mut World| {
+        for token in [mint(world, &of("user_ada")), mint(world, &within("user_ada", "harbour-works"))] {
+            let answer = tolerating(world, &token, "0").await?;
+            decided(&answer, "context");
+            assert_eq!(answer.header("rollcall-lag"), "0");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The stream is lost while the origin is waited for: what was little enough when the request came no longer is.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_who_waited_is_told_of_a_lag_that_came_meanwhile() {
+    run_test(Deployment::Redis(1), Setup::default(), async |world: &mut World| {
+        let token = mint(world, &within("user_ada", "harbour-works"));
+        let held = world.clerk.hold_next_answer_about("user_ada");
+        let losing = async {
+            held.reached().await?;
+            world.redis_ref().pause();
+            until("the stream to be lost", async || {
+                (world.readiness().await.ok()?.json()["stream"]["lagMs"].as_u64()? > 600).then_some(())
+            })
+            .await;
+            held.release();
+            anyhow::Ok(())
+        };
+        let (answer, lost) = tokio::join!(tolerating(world, &token, "500"), losing);
+        lost?;
+        answer?.could_not_find_out("shared-unavailable");
+        world.redis().resume();
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_lag_is_known_tokens_are_taken_with_that_said_and_ends_are_heard_all_the_same() {
     let setup = Setup { consistency: Consistency::Eventual, ..Setup::default() };
