@@ -98,6 +98,12 @@ impl Link {
         self.ask_once(pipeline, deadline).await
     }
 
+    /// Connects, or waits until somebody has tried. Asks nothing.
+    pub(super) async fn reach(&self) {
+        // Whoever asks hears why.
+        let _ = self.held().await;
+    }
+
     /// How many replicas writes wait for.
     pub(super) fn awaited(&self) -> u32 {
         self.0.maker.replicas

@@ -37,7 +37,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use deadpool_redis::redis;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use futures_util::future::join_all;
 use secrecy::SecretString;
@@ -317,13 +316,11 @@ impl Redis {
         self.tasks().push(self.maker.io.spawn(tail.run(self.period, self.stop.subscribe())));
     }
 
-    /// Connects to whoever holds values, so that the first read need not do it in its own time. Nothing comes of a failure:
-    /// whoever reads tries again.
+    /// Connects to whoever holds values, so that the first read need not do it in its own time. Where that fails, whoever reads
+    /// tries again.
     pub async fn reach_values(&self) {
-        let mut nothing = redis::pipe();
-        nothing.cmd("PING");
         let links = self.shared.values.everywhere().await;
-        join_all(links.iter().map(|link| link.ask(&nothing, CHECK_TIME_MAX))).await;
+        join_all(links.iter().map(Link::reach)).await;
     }
 
     /// Stops the tail and the heartbeat, within a second.

@@ -99,7 +99,7 @@ impl Node {
         while Instant::now() < until {
             sleep(LOOK_AGAIN).await;
             // Not heard: whoever was seen is looked for again.
-            let beats = self.beat().await.unwrap_or_default();
+            let beats = self.beat_within(CHECK_TIME_MAX).await.unwrap_or_default();
             let moved = beats.iter().find(|beat| beat.is_strange(&self.journal) && !first.contains(beat));
             if let Some(found) = moved.and_then(Beat::journal) {
                 return Err(StartError::OtherJournal { found: found.to_owned(), ours: self.journal.clone() });

@@ -65,7 +65,7 @@ pub(super) struct Place {
     since: Option<u64>,
     /// The history's `since` and `whole` as the sink was told.
     told: Option<(Option<u64>, bool)>,
-    /// A shorter stream was seen, and the history does not say so yet.
+    /// A shorter stream was seen, or none, and the history does not say so yet.
     is_shorter: bool,
     /// Whose stream was last read to its end.
     replid: Option<String>,
@@ -244,7 +244,7 @@ impl Tail {
         }
         self.place.position = None;
         // A stream that was missing may be there again before this is told: then nobody else can see that it was shorter.
-        self.place.is_shorter |= matches!(cause, Break::StreamShorter | Break::StreamMissing);
+        self.place.is_shorter |= !is_first && matches!(cause, Break::StreamShorter | Break::StreamMissing);
         if cause.may_have_lost_history() {
             self.try_set_history().await;
         }

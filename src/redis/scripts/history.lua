@@ -3,7 +3,7 @@
 -- stream exist. The second node that sees the same break changes nothing. Runs when memory is full.
 --
 -- KEYS: the stream, its history.
--- ARGV: '1' if the caller saw a shorter stream than it knew, '2' if it may have left acknowledged changes at another primary;
+-- ARGV: '1' if the caller saw a shorter stream than it knew, or none, '2' if it may have left acknowledged changes at another primary;
 -- the `since` it knew before (or ''), the Clerk instance (or '').
 -- Answers {replid, since, whole, instance}.
 local info = redis.call('INFO', 'replication')

@@ -96,12 +96,13 @@ impl World {
     /// Continuity is lost: all is to be loaded again, and the history is set right.
     fn break_off(&self, state: &mut State, n: usize, cause: Break) {
         let node = &mut state.nodes[n];
-        if node.reader.position.is_some() && self.rules.break_clears_standing {
+        let is_first = node.reader.position.is_none();
+        if !is_first && self.rules.break_clears_standing {
             node.clear_standing();
         }
         let reader = &mut node.reader;
         reader.position = None;
-        reader.is_shorter |= cause == Break::StreamShorter;
+        reader.is_shorter |= !is_first && matches!(cause, Break::StreamShorter | Break::StreamMissing);
         reader.reply = None;
         if cause.may_have_lost_history() {
             state.redis.set_history(reader.is_shorter, reader.told.since, state.now);
