@@ -48,6 +48,8 @@ const BACKGROUND_STOP_MAX: Duration = Duration::from_secs(1);
 const BURIED_KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
 /// A start waits no longer for what was before it: a Redis that is away must not keep a node from answering.
 const FIRST_LOOK_MAX: Duration = Duration::from_millis(500);
+/// Nor for all that a long outage left open to be made due.
+const BEGIN_TIME_MAX: Duration = Duration::from_secs(2);
 /// Much less than a question to Redis takes to be worth waiting for.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// For reads under way and clocks.
@@ -165,7 +167,7 @@ pub async fn build_on(config: Config, journal: Arc<SqlJournal>, io: Handle) -> a
     let remembering = intake.clone();
     background.tasks.push(io.spawn(async move { remembering.remember_last_seen().await }));
     let beginning = io.spawn(async move {
-        worker.begin().await;
+        let _ = tokio::time::timeout(BEGIN_TIME_MAX, worker.begin()).await;
         worker
     });
     let worker = beginning.await.context("the process is ending")?;

@@ -64,7 +64,8 @@ impl Worker {
     }
 
     /// Makes everything open due: nobody else can be at it after a crash, and where somebody is, doing it twice is doing it
-    /// once. For before the first delivery, that has what it opens to itself; if it fails, [`run`](Self::run) does it.
+    /// once. Called before anybody can deliver: what a delivery opens is its own. If it fails, or is dropped,
+    /// [`run`](Self::run) does it.
     pub async fn begin(&mut self) {
         match self.journal.make_all_due().await {
             Ok(open) => {
