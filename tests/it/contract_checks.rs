@@ -170,7 +170,7 @@ async fn a_batch_is_answered_after_two_seconds_with_what_is_known_by_then() {
         let answer = world.batch(checks).await?;
         assert_eq!(answer.results(), ["null unavailable", "true member", "false not-a-member"]);
         let took = began.elapsed();
-        assert!((Duration::from_millis(1_900)..Duration::from_secs(5)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(1_900)..Duration::from_millis(3_800)).contains(&took), "{took:?}");
         Ok(())
     })
     .await;

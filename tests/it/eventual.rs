@@ -118,7 +118,6 @@ async fn i10_a_no_is_still_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_says_which_promise_there_is() {
     run_test(Deployment::Redis(1), eventual(), async |world: &mut World| {
-        world.until_ready(0).await;
         let parts = until("it to be ready", async || {
             let parts = world.readiness().await.ok()?.json();
             (parts["status"] == "ready").then_some(parts)

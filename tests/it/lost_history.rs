@@ -75,7 +75,7 @@ async fn i5_a_revocation_outlives_a_redis_set_back_to_before_it() {
         world.until_whole().await;
         world.until_shared(ADA).await;
         assert!(world.redis().query(&["GET", "user-orgs:user_ada"]).contains(WORKS), "it is in the snapshot");
-        assert_eq!(world.redis().query(&["SAVE"]), "OK");
+        world.redis().save();
         let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
         world.deliver(&left).await;
         for node in 0..3 {
@@ -85,7 +85,7 @@ async fn i5_a_revocation_outlives_a_redis_set_back_to_before_it() {
             .await;
         }
         let watch = Watch::begin(world);
-        world.redis().restart();
+        world.redis().restore();
         world.until_put_back(ADA).await;
         // What stayed in doubt is an answer again, and was put right before it was.
         let redis = world.redis();

@@ -175,11 +175,11 @@ async fn i5_an_old_snapshot_of_redis_does_not_bring_back_a_revoked_member() {
         world.check(ADA, WORKS).await?.is_member();
         world.until_shared(ADA).await;
         assert!(world.redis().query(&["GET", VALUE]).contains("org_harbour_works"), "it is in the snapshot");
-        assert_eq!(world.redis().query(&["SAVE"]), "OK");
+        world.redis().save();
         let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
         world.deliver(&left).await;
         world.expect_revoked_everywhere(Instant::now()).await;
-        world.redis().restart();
+        world.redis().restore();
         // One that has forgotten everything, and one that has never known anything.
         world.add_node().await;
         for node in [2, 0, 1] {

@@ -17,6 +17,7 @@ use crate::world::answer::Answer;
 use crate::world::fleet::Fleet;
 use crate::world::service::{Deployment, Setup, World, run_test};
 use crate::world::wait::until;
+use crate::world::webhooks::until_taken;
 
 const NODES: usize = 3;
 /// What the nodes promise, as shipped.
@@ -175,12 +176,7 @@ async fn start(users: usize) -> (Arc<Fleet>, Caller) {
 
 /// Sends the message of a change to a node, which takes it. Answers when.
 async fn acknowledged(clerk: &StandIn, node: &str, done: &Done) -> Instant {
-    until("it to be taken", async || {
-        let delivery = clerk.sender().deliver_now(&done.messages[0], &format!("{node}/webhooks/clerk")).await;
-        assert!([Some(204), Some(503)].contains(&delivery.status), "{delivery:?}");
-        delivery.is_taken().then(Instant::now)
-    })
-    .await
+    until_taken(clerk.sender(), &done.messages[0], &format!("{node}/webhooks/clerk")).await
 }
 
 /// What the node knew that acknowledged is apart: it is as soon as can be.

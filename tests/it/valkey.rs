@@ -21,7 +21,7 @@ async fn a_revocation_reaches_every_node_and_outlives_a_valkey_that_loses_everyt
         world.ask(1, &path).await?.came("hit; detail=shared");
         world.ask(1, &path).await?.came("hit; detail=local");
         assert!(world.redis().query(&["GET", "user-orgs:user_ada"]).contains(WORKS), "it is in the snapshot");
-        assert_eq!(world.redis().query(&["SAVE"]), "OK");
+        world.redis().save();
 
         let left = world.change(|clerk| clerk.revoke(ADA, WORKS));
         world.deliver(&left).await;
@@ -30,7 +30,7 @@ async fn a_revocation_reaches_every_node_and_outlives_a_valkey_that_loses_everyt
         }
 
         // Set back to before the revocation, which only the journal knows now; and Clerk's replicas still show the member.
-        world.redis().restart();
+        world.redis().restore();
         world.until_put_back(ADA).await;
         for node in 0..2 {
             world.ask(node, &path).await?.is_not_a_member();

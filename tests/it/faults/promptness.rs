@@ -16,7 +16,7 @@ use crate::world::dice::Dice;
 use crate::world::fleet::Fleet;
 use crate::world::history::{Read, Said};
 use crate::world::readers::{Caller, Question};
-use crate::world::wait::until;
+use crate::world::webhooks::until_taken;
 
 /// What the nodes promise, as shipped.
 const BOUND: Duration = Duration::from_secs(1);
@@ -102,12 +102,7 @@ async fn i2_a_moment_after_its_acknowledgement_a_revocation_is_known_to_all_node
     for n in 0..revocations {
         let done = fleet.clerk.world().lock().revoke(&user(n), "org_big").expect("a member");
         let endpoint = format!("{}/webhooks/clerk", caller.nodes[n % NODES]);
-        let acknowledged = until("it to be taken", async || {
-            let delivery = fleet.clerk.sender().deliver_now(&done.messages[0], &endpoint).await;
-            assert!([Some(204), Some(503)].contains(&delivery.status), "{delivery:?}");
-            delivery.is_taken().then(Instant::now)
-        })
-        .await;
+        let acknowledged = until_taken(fleet.clerk.sender(), &done.messages[0], &endpoint).await;
         for (last, known) in join_all((0..NODES).map(|node| until_known(&caller, node, n, acknowledged))).await {
             last_yes = last_yes.max(last);
             known_after.push(known);

@@ -152,13 +152,7 @@ async fn what_is_acknowledged_is_on_every_awaited_replica_at_once() {
                 None => clerk.grant(ADA, WORKS, "org:member"),
             });
             let before = last(0);
-            // A server that took too long is told of once more, and only what was acknowledged counts.
-            let taken = until("it to be taken", async || {
-                let deliveries = world.deliver_to(node, &done).await;
-                deliveries.iter().all(|delivery| delivery.status == Some(204)).then_some(deliveries)
-            })
-            .await;
-            took[node].extend(taken.iter().map(|delivery| delivery.duration));
+            took[node].extend(world.deliver_until_taken(node, &done).await.iter().map(|delivery| delivery.duration));
             if node == 1 {
                 assert!(last(0) > before, "{n}");
                 assert_eq!([last(1), last(2)], [last(0), last(0)], "acknowledged, and not on every replica");

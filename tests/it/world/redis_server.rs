@@ -99,6 +99,18 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
     }
 
+    /// Writes what it holds to disk, and a mark with it: a restart has it, if it has the rest.
+    pub fn save(&self) {
+        assert_eq!(self.query(&["SET", "snapshot", "taken"]), "OK");
+        assert_eq!(self.query(&["SAVE"]), "OK");
+    }
+
+    /// Starts it again; it is as it was saved.
+    pub fn restore(&mut self) {
+        self.restart();
+        assert_eq!(self.query(&["GET", "snapshot"]), "taken", "it came back empty");
+    }
+
     /// Starts it again on the same port: empty, or with what `SAVE` wrote before.
     pub fn restart(&mut self) {
         self.kill();

@@ -369,15 +369,19 @@ impl World {
         deliveries
     }
 
-    /// Sends the messages of a change to the first node until every one is taken. 503 is an answer too, where Redis or a
-    /// database took too long.
+    /// Sends the messages of a change to the first node until every one is taken.
     pub async fn deliver(&self, done: &Done) {
+        self.deliver_until_taken(0, done).await;
+    }
+
+    /// The same to node `number`; how each was taken. 503 is an answer too, where Redis or a database took too long.
+    pub async fn deliver_until_taken(&self, number: usize, done: &Done) -> Vec<Delivery> {
         super::wait::until("the messages to be taken", async || {
-            let deliveries = self.deliver_to(0, done).await;
+            let deliveries = self.deliver_to(number, done).await;
             assert!(deliveries.iter().all(|delivery| [Some(204), Some(503)].contains(&delivery.status)), "{deliveries:?}");
-            deliveries.iter().all(Delivery::is_taken).then_some(())
+            deliveries.iter().all(Delivery::is_taken).then_some(deliveries)
         })
-        .await;
+        .await
     }
 
     /// Stops everything that was started.

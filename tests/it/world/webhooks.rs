@@ -1,16 +1,17 @@
 //! Webhooks as a test makes them by hand: any body, any headers, rightly signed or not; and what the service counts of them.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rollcall::clock;
 use rollcall::dev::sign::{fresh_message_id, sign};
-use rollcall::dev::{Faults, Message};
+use rollcall::dev::{Faults, Message, Sender};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::service::{ADMIN_KEY, World};
+use super::wait::until;
 
 /// One delivery: its headers and its body, as they go over the wire.
 #[derive(Debug, Clone)]
@@ -150,4 +151,14 @@ pub fn body(message: &Message) -> Value {
 pub fn fixture(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/webhooks").join(format!("{name}.json"));
     serde_json::from_slice(&std::fs::read(&path).expect("a fixture")).expect("a fixture is JSON")
+}
+
+/// Sends a message to an endpoint until it is taken; when that was. 503 is an answer too, where Redis or a database took too long.
+pub async fn until_taken(sender: &Sender, message: &Message, endpoint: &str) -> Instant {
+    until("the message to be taken", async || {
+        let delivery = sender.deliver_now(message, endpoint).await;
+        assert!([Some(204), Some(503)].contains(&delivery.status), "{delivery:?}");
+        delivery.is_taken().then(Instant::now)
+    })
+    .await
 }
